@@ -1,0 +1,53 @@
+# Everything a person or CI types. The virtual environment bootstraps itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(VENV) $(BIN)/uv
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check bench test-browser lock format clean
+
+help: ## What can be typed
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(VENV)/.product: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(UV) pip install --quiet --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.product
+	$(UV) pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.product ## Cut real photographs out through both dialects, on embedded services
+	$(BIN)/cutout demo
+
+up: $(VENV)/.product ## The whole stack on this machine until Ctrl-C
+	$(BIN)/cutout up
+
+test: $(VENV)/.dev ## The tests
+	$(BIN)/pytest
+
+check: $(VENV)/.dev ## Format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: ## Resolve the dependencies anew
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(COMPILE) --extra embedded --extra demo pyproject.toml --group build -o requirements.lock
+	$(COMPILE) --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(COMPILE) -c requirements.lock pyproject.toml -o deploy/requirements.lock
+
+format: $(VENV)/.dev ## Let ruff format and mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove what was built here
+	rm -rf $(VENV) .cutout .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,200 @@
+"""The gateway's own errors, and the one table: exception type -> Problem.
+
+Exceptions carry facts; only this module knows HTTP statuses; only dialects know shapes. An
+exception's own message never leaves the house: what a customer reads is the Problem's title.
+
+GatewayError
+├── FetchError                    image_url
+│   ├── UrlNotAllowedError        scheme, port, host or address is refused
+│   ├── UrlUnreachableError       no answer, a bad answer, or too slow
+│   └── SourceTooLargeError       more bytes than the limit (uploads too)
+├── InvalidRequestError           a field is missing, unknown or malformed
+├── MissingKeyError               no API key was sent
+├── RateLimitedError              the key's rate, or the address's
+├── OverloadedError               our queue is full or too slow
+├── DeadlineExceededError         the picture took longer than a request may
+├── IdempotencyMismatchError      same Idempotency-Key, other body
+├── IdempotencyConflictError      same Idempotency-Key, still running
+├── JobNotFoundError              no such job, or another account's
+├── ResultExpiredError            the result was purged
+├── LinkInvalidError              signature wrong
+└── StorageUnavailableError       results cannot be written or read now
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from billing import errors as billing_errors
+from core import errors as core_errors
+
+
+class GatewayError(Exception):
+    """Anything the gateway itself refuses."""
+
+
+class FetchError(GatewayError):
+    """The source could not be taken in."""
+
+
+class UrlNotAllowedError(FetchError):
+    """The address is not one we fetch from. The reason goes to the log, never to the caller."""
+
+
+class UrlUnreachableError(FetchError):
+    """The address gave no usable answer in time."""
+
+
+class SourceTooLargeError(FetchError):
+    """More bytes than the limit."""
+
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(f"more than {bytes_max} bytes")
+        self.bytes_max = bytes_max
+
+
+class InvalidRequestError(GatewayError):
+    """A field is missing, unknown or malformed; `why` is ours, safe to show."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class MissingKeyError(GatewayError):
+    """No API key was sent."""
+
+
+class RateLimitedError(GatewayError):
+    """Too many calls in the window."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"retry after {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class OverloadedError(GatewayError):
+    """The queue is full, or its wait is longer than the deadline."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"retry after {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceededError(GatewayError):
+    """Processing took longer than a request may."""
+
+
+class IdempotencyMismatchError(GatewayError):
+    """The same Idempotency-Key came with another body."""
+
+
+class IdempotencyConflictError(GatewayError):
+    """The request under this Idempotency-Key is still running."""
+
+
+class JobNotFoundError(GatewayError):
+    """No such job for this caller."""
+
+
+class ResultExpiredError(GatewayError):
+    """The result is past its time and purged."""
+
+
+class LinkInvalidError(GatewayError):
+    """A download link's signature is wrong."""
+
+
+class StorageUnavailableError(GatewayError):
+    """Sources or results cannot be written or read now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A refusal, in no dialect's shape: status, stable code, public words."""
+
+    status: int
+    code: str
+    title: str
+    retryable: bool = False
+
+
+PROBLEMS: Final[dict[type[Exception], Problem]] = {
+    MissingKeyError: Problem(401, "missing_key", "An API key is required"),
+    billing_errors.UnknownKeyError: Problem(401, "unknown_key", "The API key is not known"),
+    billing_errors.KeyRevokedError: Problem(
+        401, "key_revoked", "The API key was revoked or has expired"
+    ),
+    billing_errors.KeyAddressError: Problem(
+        403, "key_not_allowed", "The API key may not be used from this address"
+    ),
+    billing_errors.KeyScopeError: Problem(
+        403, "key_not_allowed", "The API key lacks the scope for this call"
+    ),
+    billing_errors.AccountNotFoundError: Problem(401, "unknown_key", "The API key is not known"),
+    billing_errors.AccountSuspendedError: Problem(
+        403, "account_suspended", "The account is suspended"
+    ),
+    billing_errors.InsufficientCreditsError: Problem(
+        402, "insufficient_credits", "Insufficient credits"
+    ),
+    billing_errors.TooManyAtOnceError: Problem(
+        429, "too_many_at_once", "Too many requests at once", retryable=True
+    ),
+    RateLimitedError: Problem(429, "rate_limited", "Rate limit exceeded", retryable=True),
+    IdempotencyMismatchError: Problem(
+        422, "idempotency_mismatch", "The Idempotency-Key was used with another request"
+    ),
+    IdempotencyConflictError: Problem(
+        409, "idempotency_conflict", "The first request is still running", retryable=True
+    ),
+    InvalidRequestError: Problem(400, "invalid_request", "The request is not valid"),
+    core_errors.InvalidOptionError: Problem(400, "invalid_request", "The request is not valid"),
+    UrlUnreachableError: Problem(
+        400, "url_unreachable", "image_url is unreachable", retryable=True
+    ),
+    UrlNotAllowedError: Problem(400, "url_not_allowed", "image_url is not allowed"),
+    core_errors.UnsupportedFormatError: Problem(
+        415, "unsupported_format", "Unsupported image format"
+    ),
+    core_errors.TooManyFramesError: Problem(
+        415, "unsupported_format", "Animated images are not supported"
+    ),
+    SourceTooLargeError: Problem(413, "file_too_large", "The file is too large"),
+    core_errors.ImageTooLargeError: Problem(
+        413, "too_many_pixels", "The image has too many pixels"
+    ),
+    core_errors.UnreadableImageError: Problem(
+        400, "unreadable_image", "The file is not a readable image"
+    ),
+    core_errors.NoForegroundError: Problem(422, "no_foreground", "No foreground found"),
+    core_errors.UnknownModelError: Problem(400, "unknown_model", "Unknown model"),
+    core_errors.WeightsNotInstalledError: Problem(
+        503, "model_not_installed", "The model is not installed"
+    ),
+    core_errors.WeightsCorruptError: Problem(
+        503, "model_not_installed", "The model is not installed"
+    ),
+    core_errors.ProviderUnavailableError: Problem(
+        503, "model_not_installed", "The model is not installed"
+    ),
+    OverloadedError: Problem(503, "overloaded", "Overloaded, try again later", retryable=True),
+    StorageUnavailableError: Problem(503, "overloaded", "Storage is unavailable", retryable=True),
+    DeadlineExceededError: Problem(504, "deadline_exceeded", "Processing took too long"),
+    JobNotFoundError: Problem(404, "not_found", "Not found"),
+    LinkInvalidError: Problem(404, "not_found", "Not found"),
+    ResultExpiredError: Problem(410, "result_expired", "The result has expired"),
+    billing_errors.HoldNotOpenError: Problem(409, "conflict", "This request was already settled"),
+    billing_errors.DuplicateOperationError: Problem(
+        409, "conflict", "This operation was already done"
+    ),
+    billing_errors.InvalidOperationError: Problem(422, "invalid_request", "Not possible"),
+}
+INTERNAL: Final = Problem(500, "internal_error", "Internal error", retryable=True)
+
+
+def problem_for(exc: BaseException) -> Problem:
+    """Look `exc` up by its type or the nearest of its bases; what the table lacks is a bug."""
+    for kind in type(exc).__mro__:
+        if problem := PROBLEMS.get(kind):
+            return problem
+    return INTERNAL

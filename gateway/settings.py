@@ -1,0 +1,105 @@
+"""Every knob of the gateway, read once at start and frozen; the only reader of the environment.
+
+Each field is set by `CUTOUT_<NAME>` (docs/settings.md). Byte, pixel and second limits carry their
+unit in the name; relations between limits are asserted here, so that a wrong set never starts.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PostgresDsn, RedisDsn, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveSpan = Annotated[timedelta, Field(gt=timedelta(0))]
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="CUTOUT_", frozen=True, extra="forbid")
+
+    # Where things are.
+    database_url: PostgresDsn
+    """The application's role: it may append to the ledger, never change it."""
+    database_owner_url: PostgresDsn | None = None
+    """The role that migrates; `database_url` where one role does both."""
+    redis_url: RedisDsn = RedisDsn("redis://127.0.0.1:6379/0")
+    storage_url: str = "file:///var/lib/cutout"
+    bind_host: str = "127.0.0.1"
+    bind_port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    public_url: str = "http://127.0.0.1:8000"
+    """What links begin with; the `Host` header is never believed."""
+
+    # Secrets.
+    key_peppers: dict[int, SecretStr]
+    """Version -> pepper of API-key hashes; the highest version is used for new keys."""
+    link_secret: SecretStr
+
+    # Weights and inference.
+    weights_dir: Path | None = None
+    """Folder of `.onnx` files, each checked against its SHA-256; `U2NET_HOME` where unset."""
+    missing_weights: Literal["refuse", "substitute"] = "refuse"
+    default_model: str = "auto"
+    preload_models: list[str] = ["auto"]
+    """Loaded and warmed up before the gateway or worker says it is ready."""
+    inference_slots: Positive = 2
+    inference_threads: Positive = 1
+    segmenter_bytes_max: Positive = 2 * 2**30
+    inference_deadline: PositiveSpan = timedelta(seconds=60)
+
+    # What is accepted.
+    upload_bytes_max: Positive = 20 * 2**20
+    image_pixels_max: Positive = 50_000_000
+    image_edge_px_max: Positive = 16_000
+    image_ratio_max: Positive = 100
+    spool_bytes_max: Positive = 2**20
+    """A source larger than this waits on disk, not in memory."""
+
+    # How much at once.
+    queue_length_max: Positive = 64
+    queue_bytes_max: Positive = 512 * 2**20
+    queue_pixels_max: Positive = 1_500_000_000
+    ip_rate_per_minute: Positive = 120
+    """Calls without a valid key, per client address."""
+    gateway_count: Positive = 1
+    """Gateways that share the limits, for the local fall-back while Redis is away."""
+
+    # Fetching image_url.
+    fetch_ports: list[int] = [80, 443]
+    fetch_allowed_hosts: list[str] = []
+    """`host:port` pairs excused from the public-address rule: tests, private installations."""
+    fetch_allow_loopback: bool = False
+    fetch_deadline: PositiveSpan = timedelta(seconds=10)
+    fetch_redirects_max: Annotated[int, Field(ge=0)] = 3
+
+    # Jobs.
+    hold_ttl: PositiveSpan = timedelta(minutes=10)
+    """How long a job may be unfinished before the sweeper fails it and frees its hold."""
+    lease: PositiveSpan = timedelta(seconds=15)
+    heartbeat: PositiveSpan = timedelta(seconds=5)
+    job_attempts_max: Positive = 3
+    sweep_interval: PositiveSpan = timedelta(seconds=1)
+    link_ttl: PositiveSpan = timedelta(hours=1)
+    result_ttl: PositiveSpan = timedelta(hours=24)
+    idempotency_ttl: PositiveSpan = timedelta(hours=24)
+    shutdown_grace: PositiveSpan = timedelta(seconds=20)
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.bind_host in LOOPBACK_HOSTS
+
+    @model_validator(mode="after")
+    def check_relations(self) -> Self:
+        if self.hold_ttl <= 2 * self.inference_deadline:
+            # Otherwise the sweeper frees a hold that a finished cutout is about to capture.
+            raise ValueError("hold_ttl must be more than twice inference_deadline")
+        if self.lease < 2 * self.heartbeat:
+            raise ValueError("lease must be at least two heartbeats, so that one may be lost")
+        if self.link_ttl > self.result_ttl:
+            raise ValueError("link_ttl must not outlive result_ttl: a valid link must not be empty")
+        if self.fetch_allow_loopback and not self.is_loopback:
+            raise ValueError("fetch_allow_loopback is refused with a public bind_host")
+        if not self.key_peppers:
+            raise ValueError("key_peppers needs at least one version")
+        return self
