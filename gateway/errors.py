@@ -9,6 +9,7 @@ GatewayError
 │   ├── UrlUnreachableError       no answer, a bad answer, or too slow
 │   └── SourceTooLargeError       more bytes than the limit (uploads too)
 ├── InvalidRequestError           a field is missing, unknown or malformed
+├── ContentTypeError              a body of another kind than the endpoint takes
 ├── MissingKeyError               no API key was sent
 ├── RateLimitedError              the key's rate, or the address's
 ├── OverloadedError               our queue is full or too slow
@@ -58,6 +59,14 @@ class InvalidRequestError(GatewayError):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
+
+
+class ContentTypeError(GatewayError):
+    """The body is of another kind than the endpoint takes; `accepted` names those it does."""
+
+    def __init__(self, *accepted: str) -> None:
+        super().__init__(f"expected {' or '.join(accepted)}")
+        self.accepted = accepted
 
 
 class MissingKeyError(GatewayError):
@@ -148,6 +157,7 @@ PROBLEMS: Final[dict[type[Exception], Problem]] = {
         409, "idempotency_conflict", "The first request is still running", retryable=True
     ),
     InvalidRequestError: Problem(400, "invalid_request", "The request is not valid"),
+    ContentTypeError: Problem(415, "wrong_content_type", "The content type is not accepted here"),
     core_errors.InvalidOptionError: Problem(400, "invalid_request", "The request is not valid"),
     UrlUnreachableError: Problem(
         400, "url_unreachable", "image_url is unreachable", retryable=True
@@ -189,6 +199,11 @@ PROBLEMS: Final[dict[type[Exception], Problem]] = {
     ),
     billing_errors.InvalidOperationError: Problem(422, "invalid_request", "Not possible"),
 }
+# What HTTP itself refuses, before any code of ours has raised.
+NOT_FOUND: Final = Problem(404, "not_found", "Not found")
+METHOD_NOT_ALLOWED: Final = Problem(405, "method_not_allowed", "Method not allowed")
+INVALID_REQUEST: Final = PROBLEMS[InvalidRequestError]
+FILE_TOO_LARGE: Final = PROBLEMS[SourceTooLargeError]
 INTERNAL: Final = Problem(500, "internal_error", "Internal error", retryable=True)
 
 
