@@ -4,6 +4,8 @@ Each field is set by `CUTOUT_<NAME>` (docs/settings.md). Byte, pixel and second 
 unit in the name; relations between limits are asserted here, so that a wrong set never starts.
 """
 
+import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,6 +16,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 Positive = Annotated[int, Field(gt=0)]
 PositiveSpan = Annotated[timedelta, Field(gt=timedelta(0))]
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def rembg_weights_dir() -> Path | None:
+    """Where rembg keeps its downloads, if the person has said so."""
+    folder = os.environ.get("U2NET_HOME")
+    return Path(folder) if folder else None
+
+
+def child_environment(ours: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """Make a child process's environment: `defaults`, over them what the person set, then `ours`."""
+    return {**defaults, **os.environ, **ours}
 
 
 class Settings(BaseSettings):
@@ -37,7 +50,7 @@ class Settings(BaseSettings):
     link_secret: SecretStr
 
     # Weights and inference.
-    weights_dir: Path | None = None
+    weights_dir: Path | None = Field(default_factory=rembg_weights_dir)
     """Folder of `.onnx` files, each checked against its SHA-256; `U2NET_HOME` where unset."""
     missing_weights: Literal["refuse", "substitute"] = "refuse"
     default_model: str = "auto"
