@@ -16,6 +16,7 @@ GatewayError
 ├── DeadlineExceededError         the picture took longer than a request may
 ├── IdempotencyMismatchError      same Idempotency-Key, other body
 ├── IdempotencyConflictError      same Idempotency-Key, still running
+├── LeaseLostError                the attempt at a job is no longer ours
 ├── JobNotFoundError              no such job, or another account's
 ├── ResultExpiredError            the result was purged
 ├── LinkInvalidError              signature wrong
@@ -73,12 +74,29 @@ class MissingKeyError(GatewayError):
     """No API key was sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """Where a limit stands after a call: what the RateLimit fields are made of."""
+
+    limit: int
+    """Calls that may come at once."""
+    remaining: int
+    """Calls that may still come at once."""
+    reset_s: int
+    """Until all of `limit` may come at once again."""
+    retry_after_s: int
+    """Until the next call is taken; 0 while any remain."""
+    window_s: int
+    """How long `limit` calls take to come back."""
+
+
 class RateLimitedError(GatewayError):
     """Too many calls in the window."""
 
-    def __init__(self, retry_after_s: int) -> None:
+    def __init__(self, retry_after_s: int, state: LimitState | None = None) -> None:
         super().__init__(f"retry after {retry_after_s} s")
         self.retry_after_s = retry_after_s
+        self.state = state
 
 
 class OverloadedError(GatewayError):
@@ -99,6 +117,10 @@ class IdempotencyMismatchError(GatewayError):
 
 class IdempotencyConflictError(GatewayError):
     """The request under this Idempotency-Key is still running."""
+
+
+class LeaseLostError(GatewayError):
+    """The job was taken back from this attempt; whatever it has made counts for nothing."""
 
 
 class JobNotFoundError(GatewayError):
@@ -190,6 +212,7 @@ PROBLEMS: Final[dict[type[Exception], Problem]] = {
     OverloadedError: Problem(503, "overloaded", "Overloaded, try again later", retryable=True),
     StorageUnavailableError: Problem(503, "overloaded", "Storage is unavailable", retryable=True),
     DeadlineExceededError: Problem(504, "deadline_exceeded", "Processing took too long"),
+    LeaseLostError: Problem(503, "overloaded", "Interrupted, try again", retryable=True),
     JobNotFoundError: Problem(404, "not_found", "Not found"),
     LinkInvalidError: Problem(404, "not_found", "Not found"),
     ResultExpiredError: Problem(410, "result_expired", "The result has expired"),
