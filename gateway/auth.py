@@ -1,0 +1,93 @@
+"""API key -> Caller, remembered for at most 5 s: revocation is in force everywhere by then."""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from billing.keys import KeyFacts, KeyHasher, authenticate
+
+from billing.db import SessionFactory
+from billing.errors import KeyRevokedError, UnknownKeyError
+from gateway.errors import MissingKeyError
+from gateway.limits import Limits
+
+REMEMBERED_S: Final = 5.0
+REMEMBERED_MAX: Final = 10_000
+LOOKUPS_MAX: Final = 8
+"""Look-ups at once, so that made-up keys cannot take every connection to the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: the key and its facts, from where, and in which request."""
+
+    key: KeyFacts
+    request_id: str
+    address: str
+
+
+class Authenticator:
+    """Finds the caller of a key. What it remembers is keyed by a digest, never by the key."""
+
+    def __init__(
+        self,
+        sessions: SessionFactory,
+        hasher: KeyHasher,
+        limits: Limits | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sessions = sessions
+        self._hasher = hasher
+        self._limits = limits
+        self._clock = clock
+        self._lookups = asyncio.Semaphore(LOOKUPS_MAX)
+        self._remembered: OrderedDict[bytes, tuple[float, KeyFacts]] = OrderedDict()
+
+    async def caller_for(
+        self, plaintext: str | None, address: str, *, request_id: str = ""
+    ) -> Caller:
+        """Find who calls with `plaintext` from `address`.
+
+        Raises:
+            MissingKeyError: no key was sent.
+            UnknownKeyError, KeyRevokedError, KeyAddressError: it does not let this caller in.
+            RateLimitedError: the address has sent too many calls without a valid key.
+        """
+        try:
+            facts = await self._facts_for(plaintext, address)
+        except (MissingKeyError, UnknownKeyError, KeyRevokedError):
+            if self._limits is not None:
+                await self._limits.take_address(address)
+            raise
+        return Caller(facts, request_id, address)
+
+    async def _facts_for(self, plaintext: str | None, address: str) -> KeyFacts:
+        if not plaintext:
+            raise MissingKeyError
+        digest = hashlib.sha256(f"{address}|{plaintext}".encode()).digest()
+        facts = self._recall(digest)
+        if facts is None:
+            async with self._lookups:
+                facts = self._recall(digest) or await self._look_up(digest, plaintext, address)
+        return facts
+
+    def _recall(self, digest: bytes) -> KeyFacts | None:
+        at, facts = self._remembered.get(digest, (0.0, None))
+        if facts is None or self._clock() - at >= REMEMBERED_S:
+            return None
+        return facts
+
+    async def _look_up(self, digest: bytes, plaintext: str, address: str) -> KeyFacts:
+        asked_at = self._clock()  # before the look-up: its answer is no younger than that
+        async with self._sessions.begin() as db:
+            facts = await authenticate(db, self._hasher, plaintext, address=address)
+        self._remembered[digest] = (asked_at, facts)
+        self._remembered.move_to_end(digest)
+        if len(self._remembered) > REMEMBERED_MAX:
+            self._remembered.popitem(last=False)
+        return facts
