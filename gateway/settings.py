@@ -25,7 +25,7 @@ def rembg_weights_dir() -> Path | None:
 
 
 def child_environment(ours: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
-    """Make a child process's environment: `defaults`, over them what the person set, then `ours`."""
+    """Make a child process's environment: `defaults`, over them the person's, over them `ours`."""
     return {**defaults, **os.environ, **ours}
 
 
