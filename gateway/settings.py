@@ -116,3 +116,8 @@ class Settings(BaseSettings):
         if not self.key_peppers:
             raise ValueError("key_peppers needs at least one version")
         return self
+
+
+def read_settings(file: Path | None = None) -> Settings:
+    """Read the environment and, for what it lacks, a file of `CUTOUT_NAME='value'` lines."""
+    return Settings(_env_file=file)  # type: ignore[call-arg]  # mypy cannot see the environment
