@@ -7,23 +7,19 @@ ISATAP).
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-)
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
+
+import dns.asyncresolver
+import dns.nameserver
+from dns.exception import DNSException
+from dns.rdatatype import RdataType
 
 IPAddress = IPv4Address | IPv6Address
 Resolve = Callable[[str], Awaitable[list[IPAddress]]]
 
 RESOLVE_DEADLINE_S: Final = 2.0
-RESOLVE_THREADS_MAX: Final = 32
-"""A look-up that hangs keeps its thread until the system gives up; these are all it can take."""
 
 IPV4_REFUSED: Final = (
     IPv4Network("192.88.99.0/24"),  # 6to4 relays
@@ -57,15 +53,21 @@ def is_public(address: IPAddress) -> bool:
     )
 
 
-def is_loopback(address: IPAddress) -> bool:
-    return address.is_loopback
-
-
 class Resolver:
-    """The system's names, asked from threads of our own under a deadline of our own."""
+    """Asks the machine's name servers, without threads, so that a name that hangs costs nothing.
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(RESOLVE_THREADS_MAX, thread_name_prefix="resolve")
+    The hosts file and the search domains of this machine are not consulted: what a stranger names
+    has to be in the DNS.
+    """
+
+    def __init__(self, nameservers: Sequence[tuple[str, int]] | None = None) -> None:
+        """Use the name servers of the machine, or `nameservers` (address and port)."""
+        self._resolver: dns.asyncresolver.Resolver | None = None
+        if nameservers is not None:
+            self._resolver = dns.asyncresolver.Resolver(configure=False)
+            self._resolver.nameservers = [
+                dns.nameserver.Do53Nameserver(address, port) for address, port in nameservers
+            ]
 
     async def __call__(self, name: str) -> list[IPAddress]:
         """Give all addresses of `name`, IPv4 first.
@@ -73,16 +75,29 @@ class Resolver:
         Raises:
             OSError: there are none, or they did not come in time.
         """
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(RESOLVE_DEADLINE_S):
-            found = await loop.run_in_executor(self._threads, _look_up, name)
-        return sorted(found, key=lambda address: address.version)
+        ipv4, ipv6 = await asyncio.gather(
+            self._ask(name, RdataType.A), self._ask(name, RdataType.AAAA)
+        )
+        if not ipv4 and not ipv6:
+            raise OSError("the name has no addresses")
+        return [*ipv4, *ipv6]
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    async def _ask(self, name: str, kind: RdataType) -> list[IPAddress]:
+        try:
+            if self._resolver is None:
+                self._resolver = dns.asyncresolver.Resolver()
+            answer = await self._resolver.resolve(
+                f"{name}.", kind, lifetime=RESOLVE_DEADLINE_S, search=False
+            )
+        except DNSException:  # no such name, no record of this kind, no answer in time
+            return []
+        return [ip_address(record.to_text()) for record in answer]
 
 
-def _look_up(name: str) -> set[IPAddress]:
-    rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    # A zone index ("fe80::1%eth0") is cut off; such addresses are never public anyway.
-    return {ip_address(str(row[4][0]).partition("%")[0]) for row in rows}
+async def system_addresses(name: str) -> list[IPAddress]:
+    """Ask the system, hosts file and all: only for names that the operator allowed."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(RESOLVE_DEADLINE_S):
+        rows = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    found = {ip_address(str(row[4][0]).partition("%")[0]) for row in rows}
+    return sorted(found, key=lambda address: (address.version, int(address)))

@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     fetch_allow_loopback: bool = False
     fetch_deadline: PositiveSpan = timedelta(seconds=10)
     fetch_redirects_max: Annotated[int, Field(ge=0)] = 3
+    fetch_concurrency_max: Positive = 256
+    """Downloads at once in one gateway; past it the answer is 503 at once."""
 
     # Jobs.
     hold_ttl: PositiveSpan = timedelta(minutes=10)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from types import TracebackType
 from typing import IO, Self
 
-from gateway.errors import SourceTooLargeError
+from gateway.errors import SourceTooLargeError, StorageUnavailableError
 
 MEMORY_BYTES_MAX = 2**20
 
@@ -62,6 +62,7 @@ async def spool(
 
     Raises:
         SourceTooLargeError: more than `bytes_max` came; what was taken in is freed.
+        StorageUnavailableError: the disk is full.
     """
     buffer = bytearray()
     file: IO[bytes] | None = None
@@ -95,5 +96,8 @@ async def _within(stream: AsyncIterable[bytes], bytes_max: int) -> AsyncIterator
 
 def _write_all(file: IO[bytes], content: bytes) -> None:
     view = memoryview(content)
-    while view:
-        view = view[file.write(view) :]
+    try:
+        while view:
+            view = view[file.write(view) :]
+    except OSError as exc:  # a full disk is our trouble, not the picture's
+        raise StorageUnavailableError from exc
