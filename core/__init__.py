@@ -6,10 +6,11 @@
 >>> Path("cutout.png").write_bytes(cut_out(Path("photo.jpg").read_bytes(), segmenter).image)
 """
 
+from core.cutout import Cutout
 from core.errors import CoreError
 from core.header import ImageHeader, ImageLimits, inspect
 from core.options import CutoutOptions
-from core.pipeline import Cutout, cut_out
+from core.pipeline import cut_out, cut_out_many
 from core.segmenter import Segmenter, load_segmenter
 from core.weights import WEIGHTS, Weights, find_weights, resolve_model
 
@@ -23,6 +24,7 @@ __all__ = [
     "Segmenter",
     "Weights",
     "cut_out",
+    "cut_out_many",
     "find_weights",
     "inspect",
     "load_segmenter",

@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
@@ -17,6 +18,13 @@ Pixels = NDArray[np.uint8]
 PILLOW_NAMES: Final = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "bmp": "BMP"}
 EXIF_ORIENTATION: Final = 0x0112
 OPAQUE: Final = 255
+SIXTEEN_BIT: Final = "I;16"
+JPEG_START_OF_SCAN: Final = b"\xff\xda"
+JPEG_SCANS_MAX: Final = 100
+"""Each scan of a progressive JPEG costs a pass over the whole picture; real ones have about ten."""
+PROBE_STEPS: Final = 9
+PROBE_TOLERANCE: Final = 1
+"""A profile that moves no probe colour by more than rounding is sRGB under another name."""
 
 # Ours are checked on the header before Pillow sees the file; its own would be a second opinion.
 Image.MAX_IMAGE_PIXELS = None
@@ -56,30 +64,90 @@ def _decode(source: bytes, header: ImageHeader) -> DecodedImage:
         if opened.size != (header.width_px, header.height_px):
             raise UnreadableImageError("the header and the pixels disagree about the size")
         turn = _orientation(opened)
-        profile = opened.info.get("icc_profile")
         image, opacity = _pixels_of(source, opened)
-    if profile:
-        image = _to_srgb(image, profile)
     if opacity is not None and opacity.min() == OPAQUE:
         opacity = None
     return DecodedImage(_turn(image, turn), None if opacity is None else _turn(opacity, turn))
 
 
 def _pixels_of(source: bytes, opened: Image.Image) -> tuple[Pixels, Pixels | None]:
-    if opened.format in {"JPEG", "MPO"} and opened.mode in {"RGB", "L"}:
-        try:
-            return simplejpeg.decode_jpeg(source, colorspace="RGB"), None
-        except ValueError:
-            pass  # recoverable damage, which Pillow is more patient with
-    if opened.mode.startswith("I;16"):
-        sixteen = np.asarray(opened, np.uint16)
-        grey = ((sixteen.astype(np.uint32) * 255 + 32895) >> 16).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2), None
-    has_alpha = opened.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in opened.info
+    profile = opened.info.get("icc_profile")
+    if opened.format in {"JPEG", "MPO"}:
+        return _jpeg_pixels(source, opened, profile), None
+    if opened.mode.startswith(SIXTEEN_BIT):
+        return _sixteen_bit_pixels(opened, profile)
+    has_alpha = opened.mode in {"RGBA", "LA", "PA"} or "transparency" in opened.info
     if not has_alpha:
-        return np.array(opened.convert("RGB")), None
-    rgba = np.asarray(opened.convert("RGBA"))
-    return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+        return _to_srgb(opened, profile), None
+    with opened.convert("RGBA") as rgba:
+        opacity = np.asarray(rgba.getchannel("A"))
+        return _to_srgb(rgba.convert("RGB"), profile), opacity
+
+
+def _jpeg_pixels(source: bytes, opened: Image.Image, profile: bytes | None) -> Pixels:
+    if source.count(JPEG_START_OF_SCAN) > JPEG_SCANS_MAX:
+        raise UnreadableImageError("more scans than a picture needs")
+    if opened.mode == "CMYK" or (opened.mode == "L" and profile):
+        return _to_srgb(opened, profile)
+    try:
+        image: Pixels = simplejpeg.decode_jpeg(source, colorspace="RGB")
+    except ValueError:
+        return _to_srgb(opened, profile)  # damage that Pillow is more patient with
+    transform = _transform_to_srgb(profile, "RGB") if profile else None
+    if transform is not None:
+        with Image.fromarray(image) as wide:
+            ImageCms.applyTransform(wide, transform, inPlace=True)
+            return np.asarray(wide)
+    return image
+
+
+def _sixteen_bit_pixels(opened: Image.Image, profile: bytes | None) -> tuple[Pixels, Pixels | None]:
+    """Grey of 16 bits, which Pillow would clip instead of scaling."""
+    sixteen = np.asarray(opened, np.uint16)
+    grey = ((sixteen.astype(np.uint32) * OPAQUE + 32_895) >> 16).astype(np.uint8)
+    see_through = opened.info.get("transparency")
+    opacity = None
+    if isinstance(see_through, int):
+        opacity = np.where(sixteen == see_through, 0, OPAQUE).astype(np.uint8)
+    return _to_srgb(Image.fromarray(grey), profile), opacity
+
+
+def _to_srgb(opened: Image.Image, profile: bytes | None) -> Pixels:
+    """Return (H, W, 3) sRGB of a picture without alpha, by `profile` where it says anything."""
+    plain = opened if opened.mode in {"L", "CMYK", "RGB"} else opened.convert("RGB")
+    transform = _transform_to_srgb(profile, plain.mode) if profile else None
+    if transform is None:
+        return np.asarray(plain.convert("RGB"))
+    return np.asarray(ImageCms.applyTransform(plain, transform))
+
+
+def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return the way from `profile` to sRGB, or None where the numbers are sRGB as they stand.
+
+    None also for a broken profile, or one of another colour space than the pixels': then the
+    numbers are the best guess there is.
+    """
+    try:
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB",
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return None
+    if mode == "RGB":
+        probe = _probe()
+        moved = np.asarray(ImageCms.applyTransform(Image.fromarray(probe), transform), np.int16)
+        if np.abs(moved - probe).max() <= PROBE_TOLERANCE:
+            return None
+    return transform
+
+
+def _probe() -> Pixels:
+    steps = np.linspace(0, OPAQUE, PROBE_STEPS).astype(np.uint8)
+    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1)
+    return np.ascontiguousarray(colours.reshape(PROBE_STEPS, -1, 3))
 
 
 def _orientation(opened: Image.Image) -> int:
@@ -89,36 +157,23 @@ def _orientation(opened: Image.Image) -> int:
         return 1
 
 
-def _to_srgb(image: Pixels, profile: bytes) -> Pixels:
-    try:
-        transform = ImageCms.buildTransform(
-            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-            ImageCms.createProfile("sRGB"),
-            "RGB",
-            "RGB",
-        )
-    except (ImageCms.PyCMSError, OSError):
-        return image  # a broken or foreign profile: the numbers are the best guess there is
-    return np.asarray(ImageCms.applyTransform(Image.fromarray(image), transform))
-
-
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
     """Undo EXIF orientation 1-8, as a viewer does."""
     match orientation:
         case 2:
-            turned = pixels[:, ::-1]
+            turned = cv2.flip(pixels, 1)
         case 3:
-            turned = pixels[::-1, ::-1]
+            turned = cv2.rotate(pixels, cv2.ROTATE_180)
         case 4:
-            turned = pixels[::-1]
+            turned = cv2.flip(pixels, 0)
         case 5:
-            turned = pixels.swapaxes(0, 1)
+            turned = cv2.transpose(pixels)
         case 6:
-            turned = pixels.swapaxes(0, 1)[:, ::-1]
+            turned = cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE)
         case 7:
-            turned = pixels.swapaxes(0, 1)[::-1, ::-1]
+            turned = cv2.flip(cv2.transpose(pixels), -1)
         case 8:
-            turned = pixels.swapaxes(0, 1)[::-1]
+            turned = cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE)
         case _:
             return pixels
-    return np.ascontiguousarray(turned)
+    return np.asarray(turned, np.uint8)

@@ -1,44 +1,139 @@
-"""Foreground and alpha -> the bytes of a file. Metadata of the source never reaches it."""
+"""Layers -> the bytes of a file. Metadata of the source never reaches it."""
 
+import io
 import struct
+import zipfile
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import simplejpeg
 from isal import isal_zlib
 from numpy.typing import NDArray
+from PIL import Image
 
+from core.blend import strips
+from core.compose import Layers
+from core.errors import InvalidOptionError
 from core.header import PNG_MAGIC
+from core.options import Format
 
-PNG_COLOUR_TYPE: Final = {1: 0, 3: 2, 4: 6}
+Plane = NDArray[np.uint8]
+
+GREY, RGB, RGBA = 0, 2, 6
+PNG_CHANNELS: Final = {GREY: 1, RGB: 3, RGBA: 4}
 UP_FILTER: Final = 2
 DEFLATE_LEVEL: Final = 1
+"""isa-l's own 0..3; see docs/models/README.md for what the others cost and save."""
+JPEG_QUALITY: Final = 92
+WEBP_EDGE_PX_MAX: Final = 16_383
+ZIP_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+"""The same cutout is the same bytes, so no entry carries the time."""
 
 
-def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Write (H, W), (H, W, 3) or (H, W, 4) uint8 as a PNG of straight alpha.
+@dataclass(frozen=True, slots=True)
+class File:
+    """Encoded bytes and what to call them."""
+
+    content: bytes
+    extension: str
+    media_type: str
+
+
+def encode(layers: Layers, format: Format) -> File:  # noqa: A002 - the option's own name
+    """Encode `layers`: straight alpha, no metadata."""
+    match format:
+        case "png":
+            return File(encode_png(layers), "png", "image/png")
+        case "webp":
+            return File(_encode_webp(layers), "webp", "image/webp")
+        case "jpg":
+            return File(_encode_jpeg(layers), "jpg", "image/jpeg")
+        case "zip":
+            return File(_encode_zip(layers), "zip", "application/zip")
+
+
+def encode_png(layers: Layers) -> bytes:
+    """Write grey, RGB or RGBA.
 
     Every row is filtered against the one above and deflated by isa-l: an order of magnitude faster
-    than Pillow for a somewhat larger file (docs/performance.md has the figures).
+    than Pillow for a somewhat larger file. Strip by strip, so that no second copy of the whole
+    picture is made.
     """
-    height_px, width_px = pixels.shape[:2]
-    channels = pixels.shape[2] if pixels.ndim == 3 else 1  # noqa: PLR2004 - (H, W, C)
-    rows = pixels.reshape(height_px, width_px * channels)
-    filtered = np.empty((height_px, 1 + width_px * channels), np.uint8)
-    filtered[:, 0] = UP_FILTER
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    header = struct.pack(">IIBBBBB", width_px, height_px, 8, PNG_COLOUR_TYPE[channels], 0, 0, 0)
+    width_px, height_px = layers.size_px
+    colour_type = GREY if layers.colour is None else RGB if layers.alpha is None else RGBA
+    deflate = isal_zlib.compressobj(DEFLATE_LEVEL)
+    body = [deflate.compress(rows) for rows in _filtered_rows(layers, PNG_CHANNELS[colour_type])]
+    body.append(deflate.flush())
+    header = struct.pack(">IIBBBBB", width_px, height_px, 8, colour_type, 0, 0, 0)
     return b"".join(
         (
             PNG_MAGIC,
-            _chunk(b"IHDR", header),
-            _chunk(b"IDAT", isal_zlib.compress(filtered, DEFLATE_LEVEL)),
-            _chunk(b"IEND", b""),
+            *_chunk(b"IHDR", [header]),
+            *_chunk(b"IDAT", body),
+            *_chunk(b"IEND", []),
         )
     )
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    checksum = zlib.crc32(body, zlib.crc32(kind))
-    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", checksum)))
+def _filtered_rows(layers: Layers, channels: int) -> Iterator[Plane]:
+    width_px, height_px = layers.size_px
+    above = np.zeros((1, width_px * channels), np.uint8)
+    for strip in strips((height_px, width_px)):
+        pixels = _interleaved(layers, strip).reshape(strip.stop - strip.start, width_px * channels)
+        filtered = np.empty((pixels.shape[0], 1 + pixels.shape[1]), np.uint8)
+        filtered[:, 0] = UP_FILTER
+        np.subtract(pixels[:1], above, out=filtered[:1, 1:])
+        np.subtract(pixels[1:], pixels[:-1], out=filtered[1:, 1:])
+        above = pixels[-1:].copy()
+        yield filtered
+
+
+def _interleaved(layers: Layers, strip: slice) -> Plane:
+    if layers.colour is None or layers.alpha is None:
+        plane = layers.alpha if layers.colour is None else layers.colour
+        return np.ascontiguousarray(np.asarray(plane, np.uint8)[strip])
+    rows = np.empty((*layers.alpha[strip].shape, 4), np.uint8)
+    rows[..., :3], rows[..., 3] = layers.colour[strip], layers.alpha[strip]
+    return rows
+
+
+def _chunk(kind: bytes, body: list[bytes]) -> Iterator[bytes]:
+    checksum = zlib.crc32(kind)
+    for part in body:
+        checksum = zlib.crc32(part, checksum)
+    yield struct.pack(">I", sum(map(len, body))) + kind
+    yield from body
+    yield struct.pack(">I", checksum)
+
+
+def _encode_webp(layers: Layers) -> bytes:
+    """Lossless, the colour under alpha 0 kept: a resize of the result shows no rim either."""
+    if max(layers.size_px) > WEBP_EDGE_PX_MAX:
+        raise InvalidOptionError("format", f"webp holds at most {WEBP_EDGE_PX_MAX} px a side")
+    target = io.BytesIO()
+    whole = _interleaved(layers, slice(None))
+    Image.fromarray(whole).save(target, "WEBP", lossless=True, method=0, quality=0, exact=True)
+    return target.getvalue()
+
+
+def _encode_jpeg(layers: Layers) -> bytes:
+    if layers.colour is None:
+        grey = np.ascontiguousarray(np.asarray(layers.alpha, np.uint8)[..., None])
+        return bytes(simplejpeg.encode_jpeg(grey, quality=JPEG_QUALITY, colorspace="GRAY"))
+    colour = np.ascontiguousarray(layers.colour)
+    return bytes(simplejpeg.encode_jpeg(colour, quality=JPEG_QUALITY, colorsubsampling="444"))
+
+
+def _encode_zip(layers: Layers) -> bytes:
+    target = io.BytesIO()
+    entries = {
+        "color.jpg": _encode_jpeg(layers),
+        "alpha.png": encode_png(Layers(None, layers.alpha)),
+    }
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in entries.items():
+            archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), content)
+    return target.getvalue()

@@ -1,63 +1,47 @@
 """The steps in order: decode, segment, refine, decontaminate, compose, encode."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from core.confidence import judge
+from core import transparency
+from core.compose import SUBJECT_ALPHA_MIN, compose
+from core.confidence import LOW_RESOLUTION_PX, judge
+from core.cutout import Cutout, Stages, Subject
 from core.decode import decode
 from core.decontaminate import decontaminate
-from core.encode import encode_png
-from core.errors import NoForegroundError
-from core.header import ImageLimits
+from core.encode import encode
+from core.errors import CoreError, InvalidOptionError, NoForegroundError
+from core.header import ImageLimits, inspect
 from core.matting import refine
 from core.options import CutoutOptions
+from core.roi import box_of, place
 from core.segmenter import Segmenter
 
+Plane = NDArray[np.uint8]
 
-@dataclass(frozen=True, slots=True)
-class Cutout:
-    """A finished cutout and what there is to say about it."""
-
-    image: bytes
-    extension: str
-    media_type: str
-    width_px: int
-    height_px: int
-    confidence: float
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
-    stages_ms: Mapping[str, float]
-    refinement: str
-    model: str
-
-
-@dataclass(slots=True)
-class Stages:
-    """Announces each step before it runs, and times it."""
-
-    announce: Callable[[str], None] | None
-    times_ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        if self.announce is not None:
-            self.announce(name)
-        started_s = time.perf_counter()
-        yield
-        self.times_ms[name] = (time.perf_counter() - started_s) * 1000
+OF_THE_SUBJECT: Final = (
+    "transparency",
+    "roi",
+    "refine",
+    "decontaminate",
+    "confidence_min",
+    "clothes",
+)
+"""Options that decide what is cut out; the others only decide how it is shown."""
+DEFAULT_OPTIONS: Final = CutoutOptions()
+DEFAULT_LIMITS: Final = ImageLimits()
 
 
 def cut_out(
     source: bytes,
     segmenter: Segmenter,
-    options: CutoutOptions = CutoutOptions(),  # noqa: B008 - frozen
+    options: CutoutOptions = DEFAULT_OPTIONS,
     *,
-    limits: ImageLimits = ImageLimits(),  # noqa: B008 - frozen
+    limits: ImageLimits = DEFAULT_LIMITS,
     on_stage: Callable[[str], None] | None = None,
 ) -> Cutout:
     """Cut the subject of `source` out.
@@ -72,37 +56,128 @@ def cut_out(
     Raises:
         CoreError: one of its kinds, by what is wrong; and whatever `on_stage` raises.
     """
+    (cutout,) = cut_out_many(source, segmenter, [options], limits=limits, on_stage=on_stage)
+    return cutout
+
+
+def cut_out_many(
+    source: bytes,
+    segmenter: Segmenter,
+    variants: Iterable[CutoutOptions],
+    *,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    on_stage: Callable[[str], None] | None = None,
+) -> list[Cutout]:
+    """Cut the subject of `source` out once and show it in several ways.
+
+    Raises:
+        InvalidOptionError: two variants disagree about the subject itself (`OF_THE_SUBJECT`).
+        CoreError: as `cut_out`.
+    """
+    wanted = list(variants)
+    if not wanted:
+        return []
+    _check(wanted, limits)
     stages = Stages(on_stage)
+    subject = extract(source, segmenter, wanted[0], limits, stages)
+    return [render(subject, options, limits, stages) for options in wanted]
+
+
+def extract(
+    source: bytes,
+    segmenter: Segmenter,
+    options: CutoutOptions,
+    limits: ImageLimits,
+    stages: Stages,
+) -> Subject:
+    """Find the subject, its alpha at full resolution and its own colours."""
     with stages("decode"):
-        image = decode(source, limits).image
-    height_px, width_px = image.shape[:2]
+        decoded = decode(source, limits)
+        shown = transparency.settle(decoded, options.transparency)
+        box = box_of(options.roi, shown.image.shape)
+        region = np.ascontiguousarray(shown.image[box])
     with stages("segment"):
-        prediction = segmenter.segment(image)
+        prediction = segmenter.segment(region, options.clothes)
     with stages("refine"):
-        if options.refine:
-            alpha, refinement = refine(image, prediction.mask)
-        else:
-            coarse = cv2.resize(prediction.mask, (width_px, height_px), None, 0, 0, cv2.INTER_CUBIC)
-            alpha, refinement = (np.clip(coarse, 0, 1) * 255 + 0.5).astype(np.uint8), "none"
-        confidence, reasons = judge(prediction.raw, prediction.mask, alpha, image)
+        alpha, refinement = (refine if options.refine else _scale_up)(region, prediction.mask)
+        confidence, reasons = judge(prediction.raw, prediction.mask, alpha, region)
         if confidence < options.confidence_min:
             raise NoForegroundError(confidence)
+        alpha = place(alpha, box, shown.image.shape)
+        if shown.opacity is not None:
+            alpha = transparency.join(alpha, shown.opacity, options.transparency)
     with stages("decontaminate"):
-        foreground = decontaminate(image, alpha) if options.decontaminate else image
+        foreground = (decontaminate if options.decontaminate else _hide)(shown.image, alpha)
+        if shown.opacity is not None:
+            foreground = transparency.restore_own_colours(
+                foreground, decoded.image, alpha, shown.opacity
+            )
+    warnings = _warnings(alpha, options)
+    return Subject(foreground, alpha, confidence, reasons, warnings, refinement, segmenter.name)
+
+
+def render(subject: Subject, options: CutoutOptions, limits: ImageLimits, stages: Stages) -> Cutout:
+    """Show `subject` as `options` say: crop, background, file."""
     with stages("compose"):
-        pixels = np.dstack([foreground, alpha])
+        background = None if options.bg_image is None else _backdrop(options.bg_image, limits)
+        layers = compose(subject.foreground, subject.alpha, options, background)
     with stages("encode"):
-        png = encode_png(pixels)
+        encoded = encode(layers, options.format)
+    width_px, height_px = layers.size_px
     return Cutout(
-        image=png,
-        extension="png",
-        media_type="image/png",
+        image=encoded.content,
+        extension=encoded.extension,
+        media_type=encoded.media_type,
         width_px=width_px,
         height_px=height_px,
-        confidence=confidence,
-        reasons=reasons,
-        warnings=(),
-        stages_ms=stages.times_ms,
-        refinement=refinement,
-        model=segmenter.name,
+        confidence=subject.confidence,
+        reasons=subject.reasons,
+        warnings=subject.warnings,
+        stages_ms=dict(stages.times_ms),
+        refinement=subject.refinement,
+        model=subject.model,
     )
+
+
+def _check(wanted: list[CutoutOptions], limits: ImageLimits) -> None:
+    """Refuse what cannot be done before any work is done on the picture."""
+    for options in wanted:
+        for name in OF_THE_SUBJECT:
+            if getattr(options, name) != getattr(wanted[0], name):
+                raise InvalidOptionError(name, "is the same for every showing of one subject")
+        if options.bg_image is not None:
+            try:
+                inspect(options.bg_image, limits)
+            except CoreError as exc:
+                raise InvalidOptionError("bg_image", str(exc)) from exc
+
+
+def _backdrop(bg_image: bytes, limits: ImageLimits) -> Plane:
+    try:
+        return transparency.flatten(decode(bg_image, limits))
+    except CoreError as exc:
+        raise InvalidOptionError("bg_image", str(exc)) from exc
+
+
+def _scale_up(image: Plane, mask: NDArray[np.float32]) -> tuple[Plane, str]:
+    """Bring the mask to the picture's size and nothing more."""
+    height_px, width_px = image.shape[:2]
+    coarse = np.rint(mask * 255).astype(np.uint8)
+    alpha = cv2.resize(coarse, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(alpha, np.uint8), "none"
+
+
+def _hide(image: Plane, alpha: Plane) -> Plane:
+    """Blacken what is fully transparent: taking alpha away must not show it again."""
+    return np.asarray(cv2.bitwise_and(image, image, mask=alpha), np.uint8)
+
+
+def _warnings(alpha: Plane, options: CutoutOptions) -> tuple[str, ...]:
+    warnings = []
+    if max(alpha.shape) < LOW_RESOLUTION_PX:
+        warnings.append(
+            f"the picture's long edge is under {LOW_RESOLUTION_PX} px: its edges will look coarse"
+        )
+    if options.crop and alpha.max() < SUBJECT_ALPHA_MIN:
+        warnings.append("there is no subject to crop to: the picture was left whole")
+    return tuple(warnings)

@@ -11,6 +11,8 @@ from core.errors import UnknownModelError, WeightsNotInstalledError
 EMBEDDED_FOLDER: Final = Path(__file__).parent / "onnx"
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+NO_MEAN: Final = (0.0, 0.0, 0.0)
+UNIT_STD: Final = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +21,34 @@ class Weights:
 
     Attributes:
         input_px: side of the square that the network sees.
-        mean: taken off each channel, after the picture was divided by its largest value.
+        checksums: SHA-256 of each file that is accepted under this name; the first is the released
+            one.
+        size_bytes: of the released file.
+        licence: of the weights, as their authors state it.
+        source: where the weights come from.
+        good_for: in the words of the table that customers see.
+        mean: taken off each channel, after the picture was divided by its scale.
         std: each channel is divided by it.
-        checksums: `sha256:…` or `md5:…` of every file that is accepted under this name.
-        classes: 1 for a saliency map; more where the network answers one map per class.
+        is_scaled_by_largest: the picture is divided by its own largest value, as rembg does, not
+            by 255.
         is_stretched: the prediction is stretched to its own minimum and maximum, as rembg does.
+        classes: the names of the output's channels, where the network tells kinds apart; the first
+            is "none of them".
         is_embedded: ships with the project.
     """
 
     name: str
     input_px: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    checksums: frozenset[str]
+    checksums: tuple[str, ...]
+    size_bytes: int
     licence: str
+    source: str
     good_for: str
-    classes: int = 1
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    is_scaled_by_largest: bool = True
     is_stretched: bool = True
+    classes: tuple[str, ...] = ()
     is_embedded: bool = False
 
     @property
@@ -43,53 +56,86 @@ class Weights:
         return f"{self.name}.onnx"
 
 
-def _u2net(name: str, md5: str, good_for: str, *sha256: str) -> Weights:
-    checksums = frozenset({f"md5:{md5}", *(f"sha256:{digest}" for digest in sha256)})
-    return Weights(name, 320, IMAGENET_MEAN, IMAGENET_STD, checksums, "Apache-2.0", good_for)
-
-
 _TABLE: Final = (
-    _u2net("u2net", "60024c5c889badc19c04ad937298a77b", "General use"),
-    _u2net("u2net_human_seg", "c09ddc2e0104f800e3e1bb4652583d1f", "Human portraits"),
-    _u2net(
-        "u2netp",
-        "8e83ca70e441ab06c318d82300c84806",
-        "Fast processing",
-        "b9eb234a37ee1cba38be364a3f8c664770d5b681781c67d9147e8096f7f3031b",
+    Weights(
+        name="u2net",
+        input_px=320,
+        checksums=("8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",),
+        size_bytes=175_997_641,
+        licence="Apache-2.0",
+        source="xuebinqin/U-2-Net",
+        good_for="General use",
     ),
     Weights(
-        "u2net_cloth_seg",
-        768,
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        frozenset({"md5:2434d1f3cb744e0e49386c906e5a08bb"}),
-        "MIT",
-        "Clothing items",
-        classes=4,
-    ),
-    _u2net("silueta", "55e59e0d8062d2f5d013f4725ee84782", "Portraits"),
-    Weights(
-        "isnet-general-use",
-        1024,
-        (0.5, 0.5, 0.5),
-        (1.0, 1.0, 1.0),
-        frozenset({"md5:fc16ebd8b0c10d971d3513d564d01e29"}),
-        "Apache-2.0",
-        "Highest quality",
+        name="u2net_human_seg",
+        input_px=320,
+        checksums=("01eb6a29a5c4d8edb30b56adad9bb3a2a0535338e480724a213e0acfd2d1c73c",),
+        size_bytes=175_997_641,
+        licence="Apache-2.0",
+        source="xuebinqin/U-2-Net",
+        good_for="Human portraits",
     ),
     Weights(
-        "cutout-lite",
-        256,
-        (0.0, 0.0, 0.0),
-        (1.0, 1.0, 1.0),
-        frozenset({"sha256:2f806bb780c8b6d0de572a8127b0e669cdbc7e1a864f6369988723a0a715a322"}),
-        "Apache-2.0",
-        "Previews, and machines without other weights",
+        name="u2netp",
+        input_px=320,
+        checksums=(
+            "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+            # The same numbers, rebuilt from two half-precision conversions of that file.
+            "b9eb234a37ee1cba38be364a3f8c664770d5b681781c67d9147e8096f7f3031b",
+        ),
+        size_bytes=4_574_861,
+        licence="Apache-2.0",
+        source="xuebinqin/U-2-Net",
+        good_for="Fast processing",
+    ),
+    Weights(
+        name="u2net_cloth_seg",
+        input_px=768,
+        checksums=("6d2cbc27bfbdc989e1fd325656d65902ecc6a3ccbe94b2d3655ec114efcb128e",),
+        size_bytes=176_194_565,
+        licence="MIT",
+        source="levindabhi/cloth-segmentation",
+        good_for="Clothing items",
+        is_stretched=False,
+        classes=("none", "upper", "lower", "full"),
+    ),
+    Weights(
+        name="silueta",
+        input_px=320,
+        checksums=("75da6c8d2f8096ec743d071951be73b4a8bc7b3e51d9a6625d63644f90ffeedb",),
+        size_bytes=44_173_029,
+        licence="none stated (U-2-Net made smaller; Apache-2.0 upstream)",
+        source="danielgatis/rembg",
+        good_for="Portraits",
+    ),
+    Weights(
+        name="isnet-general-use",
+        input_px=1024,
+        checksums=("60920e99c45464f2ba57bee2ad08c919a52bbf852739e96947fbb4358c0d964a",),
+        size_bytes=178_648_008,
+        licence="Apache-2.0",
+        source="xuebinqin/DIS",
+        good_for="Highest quality",
+        mean=(0.5, 0.5, 0.5),
+        std=UNIT_STD,
+    ),
+    Weights(
+        name="cutout-lite",
+        input_px=256,
+        checksums=("2f806bb780c8b6d0de572a8127b0e669cdbc7e1a864f6369988723a0a715a322",),
+        size_bytes=2_065_708,
+        licence="Apache-2.0",
+        source="this project",
+        good_for="Previews, and machines without other weights",
+        mean=NO_MEAN,
+        std=UNIT_STD,
+        is_scaled_by_largest=False,
         is_stretched=False,
         is_embedded=True,
     ),
 )
 WEIGHTS: Final[Mapping[str, Weights]] = MappingProxyType({row.name: row for row in _TABLE})
+AUTO: Final = "auto"
 BEST_FIRST: Final = ("isnet-general-use", "u2net", "u2netp", "silueta", "cutout-lite")
 """What `auto` tries, and what stands in for weights that are not installed."""
 
@@ -107,13 +153,18 @@ def find_weights(name: str, folder: Path | None) -> Path:
     if weights.is_embedded:
         return EMBEDDED_FOLDER / weights.file_name
     if folder is not None:
-        for path in (
-            folder / weights.file_name,
-            folder / "models" / weights.name / weights.file_name,
-        ):
-            if path.is_file():
-                return path
+        for place in (folder, folder / "models" / name):
+            if (place / weights.file_name).is_file():
+                return place / weights.file_name
     raise WeightsNotInstalledError(name)
+
+
+def is_installed(name: str, folder: Path | None) -> bool:
+    try:
+        find_weights(name, folder)
+    except WeightsNotInstalledError:
+        return False
+    return True
 
 
 def resolve_model(
@@ -125,26 +176,13 @@ def resolve_model(
         UnknownModelError: the table has no such name.
         WeightsNotInstalledError: not installed, and no substitute is allowed.
     """
-    if name == "auto":
-        return _best_installed(folder), None
-    try:
-        find_weights(name, folder)
-    except WeightsNotInstalledError:
-        if not is_substitution_allowed:
-            raise
-        substitute = _best_installed(folder)
-        return substitute, (
-            f"{name} is not installed, {substitute} ran instead; "
-            f"`cutout models pull {name}` installs it"
-        )
-    return name, None
-
-
-def _best_installed(folder: Path | None) -> str:
-    for name in BEST_FIRST:
-        try:
-            find_weights(name, folder)
-        except WeightsNotInstalledError:
-            continue
-        return name
-    raise WeightsNotInstalledError("auto")
+    best = next(candidate for candidate in BEST_FIRST if is_installed(candidate, folder))
+    if name == AUTO:
+        return best, None
+    if is_installed(name, folder):
+        return name, None
+    if not is_substitution_allowed:
+        raise WeightsNotInstalledError(name)
+    return best, (
+        f"{name} is not installed, {best} ran instead; `cutout models pull {name}` installs it"
+    )
