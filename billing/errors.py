@@ -4,6 +4,7 @@ BillingError
 ├── AccountNotFoundError
 ├── AccountSuspendedError        suspended or closed
 ├── InsufficientCreditsError     fewer available than the hold needs
+│   └── KeyBudgetError           enough on the account, not in the key's own budget
 ├── TooManyAtOnceError           as many open holds as the limit allows
 ├── HoldNotOpenError             the hold was already captured, released, or never placed
 ├── UnknownKeyError              malformed, or no such key
@@ -46,6 +47,10 @@ class InsufficientCreditsError(BillingError):
         self.needed = needed
         self.available = available
         self.renews_at = renews_at
+
+
+class KeyBudgetError(InsufficientCreditsError):
+    """The API key has spent the budget of its own that it has for this period."""
 
 
 class TooManyAtOnceError(BillingError):

@@ -1,0 +1,426 @@
+"""The ledger's tables. Credits are BIGINT, money is minor units, times are timestamptz in UTC.
+
+What can be said as a constraint is said here, so that a bug is an IntegrityError and not a wrong
+balance. What needs a trigger or a function is in migrations/sql/0001_ledger.sql.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Interval,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from billing.db import Base
+
+NOW = text("clock_timestamp()")
+
+
+class Plan(Base):
+    """A name on the price list; what it gives is in its versions."""
+
+    __tablename__ = "plan"
+
+    code: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class PlanVersion(Base):
+    """What a plan gives. Never changed: an edit is a new version, and old customers keep theirs."""
+
+    __tablename__ = "plan_version"
+    __table_args__ = (
+        UniqueConstraint("plan", "version"),
+        CheckConstraint("version >= 1", name="version_positive"),
+        CheckConstraint("monthly_credits >= 0", name="credits_not_negative"),
+        CheckConstraint("price_minor >= 0", name="price_not_negative"),
+        CheckConstraint(
+            "rollover_cap >= 0 AND rollover_periods >= 0", name="rollover_not_negative"
+        ),
+        CheckConstraint("rate_per_minute > 0 AND burst > 0", name="rate_positive"),
+        CheckConstraint("concurrency_max > 0", name="concurrency_positive"),
+        CheckConstraint("queue_class IN ('standard', 'priority')", name="queue_known"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    plan: Mapped[str] = mapped_column(ForeignKey("plan.code"))
+    version: Mapped[int] = mapped_column(Integer)
+    monthly_credits: Mapped[int]
+    price_minor: Mapped[int]
+    currency: Mapped[str]
+    rollover_cap: Mapped[int]
+    rollover_periods: Mapped[int] = mapped_column(Integer)
+    rate_per_minute: Mapped[int] = mapped_column(Integer)
+    burst: Mapped[int] = mapped_column(Integer)
+    concurrency_max: Mapped[int] = mapped_column(Integer)
+    queue_class: Mapped[str]
+    result_ttl: Mapped[timedelta] = mapped_column(Interval)
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Account(Base):
+    """Who pays. Active, then perhaps suspended and active again, in the end closed."""
+
+    __tablename__ = "account"
+    __table_args__ = (
+        CheckConstraint("status IN ('active', 'suspended', 'closed')", name="status_known"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="active")
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Subscription(Base):
+    """Which plan version an account is on, and the period it is in. One is live per account."""
+
+    __tablename__ = "subscription"
+    __table_args__ = (
+        CheckConstraint("period_start < period_end", name="period_forward"),
+        Index(
+            "uq_subscription_live",
+            "account_id",
+            unique=True,
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    plan_version_id: Mapped[UUID] = mapped_column(ForeignKey("plan_version.id"))
+    next_plan_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("plan_version.id"))
+    anchor_at: Mapped[datetime]
+    period_start: Mapped[datetime]
+    period_end: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class BillingPeriod(Base):
+    """One period of one account: opened by its plan grant, closed once."""
+
+    __tablename__ = "billing_period"
+    __table_args__ = (
+        CheckConstraint("period_start < period_end", name="period_forward"),
+        CheckConstraint("rolled_in >= 0 AND rolled_in <= rollover_cap", name="rolled_within_cap"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    period_start: Mapped[datetime] = mapped_column(primary_key=True)
+    period_end: Mapped[datetime]
+    plan_version_id: Mapped[UUID] = mapped_column(ForeignKey("plan_version.id"))
+    rolled_in: Mapped[int] = mapped_column(server_default="0")
+    """Credits carried into this period, a late release included."""
+    rollover_cap: Mapped[int] = mapped_column(server_default="0")
+    """The most that may be carried into it: the cap of the plan it came from."""
+    closed_at: Mapped[datetime | None]
+
+
+class CreditAccount(Base):
+    """An account's balances: the projection of its entries, and the mutex of all who write them."""
+
+    __tablename__ = "credit_account"
+    __table_args__ = (
+        CheckConstraint("credit_limit >= 0", name="limit_not_negative"),
+        CheckConstraint("available >= -credit_limit", name="available_within_limit"),
+        CheckConstraint("held >= 0", name="held_not_negative"),
+        CheckConstraint("consumed >= 0", name="consumed_not_negative"),
+        CheckConstraint("expired >= 0", name="expired_not_negative"),
+        CheckConstraint("open_holds >= 0", name="open_holds_not_negative"),
+        # Each hold and capture updates this row: room on its page keeps the update off the index.
+        {"postgresql_with": {"fillfactor": "50"}},
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    available: Mapped[int] = mapped_column(server_default="0")
+    held: Mapped[int] = mapped_column(server_default="0")
+    consumed: Mapped[int] = mapped_column(server_default="0")
+    expired: Mapped[int] = mapped_column(server_default="0")
+    credit_limit: Mapped[int] = mapped_column(server_default="0")
+    open_holds: Mapped[int] = mapped_column(Integer, server_default="0")
+    account_seq: Mapped[int] = mapped_column(server_default="0")
+    last_hash: Mapped[bytes] = mapped_column(LargeBinary, server_default=text("''::bytea"))
+    advanced_at: Mapped[datetime]
+    """No operation is dated before this: an account's time never runs backwards."""
+    next_due_at: Mapped[datetime | None]
+    """When the next grant begins or expires, or the period ends; before that nothing is due."""
+
+
+class CreditGrant(Base):
+    """Credits given. Scheduled, then open, then closed: expired, rolled, voided or exhausted."""
+
+    __tablename__ = "credit_grant"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint("remaining >= 0 AND held >= 0", name="parts_not_negative"),
+        CheckConstraint("remaining + held <= amount", name="parts_within_amount"),
+        CheckConstraint("priority BETWEEN 0 AND 100", name="priority_in_range"),
+        CheckConstraint("generation >= 0", name="generation_not_negative"),
+        CheckConstraint("expires_at > effective_at", name="expires_after_it_begins"),
+        CheckConstraint(
+            "source IN ('plan', 'rollover', 'topup', 'promo', 'adjustment', 'refund')",
+            name="source_known",
+        ),
+        CheckConstraint(
+            "closed_reason IN ('expired', 'rolled', 'voided', 'exhausted')",
+            name="closed_reason_known",
+        ),
+        CheckConstraint("(closed_at IS NULL) = (closed_reason IS NULL)", name="closed_with_reason"),
+        CheckConstraint("closed_at IS NULL OR remaining = 0", name="closed_is_empty"),
+        # The burn-down. `remaining` is left out, so that spending does not touch the index.
+        Index(
+            "ix_credit_grant_burn_down",
+            "account_id",
+            "priority",
+            "expires_at",
+            "effective_at",
+            "id",
+            postgresql_where=text("closed_at IS NULL"),
+        ),
+        {"postgresql_with": {"fillfactor": "50"}},
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    source: Mapped[str]
+    ref: Mapped[str]
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_grant.id"))
+    generation: Mapped[int] = mapped_column(Integer, server_default="0")
+    amount: Mapped[int]
+    remaining: Mapped[int] = mapped_column(server_default="0")
+    held: Mapped[int] = mapped_column(server_default="0")
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    period_start: Mapped[datetime | None]
+    """The period that a plan or rollover grant belongs to."""
+    effective_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    activated_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    closed_reason: Mapped[str | None]
+    actor: Mapped[str]
+    reason: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class LedgerTxn(Base):
+    """One operation on one account; its entries sum to zero. Never changed."""
+
+    __tablename__ = "ledger_txn"
+    __table_args__ = (
+        UniqueConstraint("account_id", "op", "ref"),
+        UniqueConstraint("account_id", "account_seq"),
+        CheckConstraint(
+            "op IN ('grant', 'hold', 'capture', 'release', 'expire', 'rollover',"
+            " 'adjust', 'refund', 'void')",
+            name="op_known",
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    account_seq: Mapped[int]
+    op: Mapped[str]
+    ref: Mapped[str]
+    actor: Mapped[str]
+    reason: Mapped[str]
+    reverses: Mapped[int | None] = mapped_column(ForeignKey("ledger_txn.id"), unique=True)
+    effective_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    prev_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class LedgerEntry(Base):
+    """One line of a transaction: an amount into (or, negative, out of) a bucket. Never changed."""
+
+    __tablename__ = "ledger_entry"
+    __table_args__ = (
+        CheckConstraint("amount <> 0", name="amount_not_zero"),
+        CheckConstraint(
+            "bucket IN ('issued', 'available', 'held', 'consumed', 'expired')", name="bucket_known"
+        ),
+        Index("ix_ledger_entry_grant_id", "grant_id"),
+    )
+
+    txn_id: Mapped[int] = mapped_column(ForeignKey("ledger_txn.id"), primary_key=True)
+    line: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    bucket: Mapped[str]
+    grant_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_grant.id"))
+    """None for what is drawn on the credit limit."""
+    amount: Mapped[int]
+    balance_after: Mapped[int]
+
+
+class Hold(Base):
+    """Credits set aside for one job. It leaves `held` once, to `captured` or `released`."""
+
+    __tablename__ = "hold"
+    __table_args__ = (
+        CheckConstraint("amount >= 0", name="amount_not_negative"),
+        CheckConstraint("state IN ('held', 'captured', 'released', 'expired')", name="state_known"),
+        CheckConstraint("(state = 'held') = (settled_at IS NULL)", name="settled_with_time"),
+        Index("ix_hold_open", "account_id", postgresql_where=text("state = 'held'")),
+        Index("ix_hold_account_id_placed_at", "account_id", "placed_at"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    api_key_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_key.id"))
+    amount: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default="held")
+    txn_id: Mapped[int | None] = mapped_column(ForeignKey("ledger_txn.id"))
+    """The transaction that captured or released it; None while open, and for an amount of 0."""
+    placed_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+
+
+class HoldSlice(Base):
+    """The part of a hold that one grant pays; no grant where the credit limit does."""
+
+    __tablename__ = "hold_slice"
+    __table_args__ = (CheckConstraint("amount > 0", name="amount_positive"),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("hold.job_id"), primary_key=True)
+    line: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    grant_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_grant.id"))
+    amount: Mapped[int]
+
+
+class ApiKey(Base):
+    """What authenticates. Its text is shown once and kept only as an HMAC."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (
+        CheckConstraint("env IN ('live', 'test', 'enterprise')", name="env_known"),
+        CheckConstraint("queue_class IN ('standard', 'priority')", name="queue_known"),
+        CheckConstraint("rate_per_minute > 0", name="rate_positive"),
+        CheckConstraint("burst > 0", name="burst_positive"),
+        CheckConstraint("concurrency_max > 0", name="concurrency_positive"),
+        CheckConstraint("budget_credits >= 0", name="budget_not_negative"),
+        Index("ix_api_key_account_id", "account_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    key_id: Mapped[str] = mapped_column(unique=True)
+    env: Mapped[str]
+    name: Mapped[str] = mapped_column(server_default="")
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    pepper_version: Mapped[int] = mapped_column(Integer)
+    last4: Mapped[str]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    rate_per_minute: Mapped[int | None] = mapped_column(Integer)
+    burst: Mapped[int | None] = mapped_column(Integer)
+    concurrency_max: Mapped[int | None] = mapped_column(Integer)
+    queue_class: Mapped[str | None]
+    ip_allow: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    budget_credits: Mapped[int | None]
+    """The most this key may hold and capture in one period of its account."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    last_used_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    grace_until: Mapped[datetime | None]
+    """Set when the key is rotated: the old text works until then."""
+    revoked_at: Mapped[datetime | None]
+    rotated_from: Mapped[UUID | None] = mapped_column(ForeignKey("api_key.id"))
+
+
+class KeyBudget(Base):
+    """What a key with a budget has held and captured in one period."""
+
+    __tablename__ = "key_budget"
+    __table_args__ = (
+        CheckConstraint("used >= 0", name="used_not_negative"),
+        {"postgresql_with": {"fillfactor": "50"}},
+    )
+
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_key.id"), primary_key=True)
+    period_start: Mapped[datetime] = mapped_column(primary_key=True)
+    used: Mapped[int]
+
+
+class AdminUser(Base):
+    """Who may sign in to the dashboard."""
+
+    __tablename__ = "admin_user"
+    __table_args__ = (
+        CheckConstraint("role IN ('viewer', 'support', 'finance', 'owner')", name="role_known"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    email: Mapped[str] = mapped_column(unique=True)
+    password_hash: Mapped[str]
+    role: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    disabled_at: Mapped[datetime | None]
+
+
+class AdminSession(Base):
+    """A signed-in browser, known by the hash of its cookie."""
+
+    __tablename__ = "admin_session"
+
+    id_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    admin_user_id: Mapped[UUID] = mapped_column(ForeignKey("admin_user.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    expires_at: Mapped[datetime]
+
+
+class AuditHead(Base):
+    """The end of the audit chain, one row; whoever appends locks it."""
+
+    __tablename__ = "audit_head"
+    __table_args__ = (CheckConstraint("id = 1", name="only_one"),)
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    seq: Mapped[int]
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditEvent(Base):
+    """One administrative act, in the transaction that did it, chained to the one before."""
+
+    __tablename__ = "audit_event"
+    __table_args__ = (Index("ix_audit_event_account_id", "account_id"),)
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    action: Mapped[str]
+    object: Mapped[str]
+    account_id: Mapped[UUID | None] = mapped_column(ForeignKey("account.id"))
+    reason: Mapped[str]
+    before: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    after: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    request_id: Mapped[str | None]
+    prev_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class InvariantRun(Base):
+    """One invariant, checked once."""
+
+    __tablename__ = "invariant_run"
+    __table_args__ = (Index("ix_invariant_run_started_at", "started_at"),)
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    name: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    is_ok: Mapped[bool]
+    count: Mapped[int]
+    sample: Mapped[list[Any]] = mapped_column(JSONB)
+    elapsed_ms: Mapped[int] = mapped_column(Integer)
