@@ -19,9 +19,9 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def rembg_weights_dir() -> Path | None:
-    """Where rembg keeps its downloads, if the person has said so."""
-    folder = os.environ.get("U2NET_HOME")
-    return Path(folder) if folder else None
+    """Where rembg keeps its downloads, if there is such a folder that we may enter."""
+    folder = Path(os.environ.get("U2NET_HOME") or "~/.u2net").expanduser()
+    return folder if os.access(folder, os.X_OK) else None
 
 
 def child_environment(ours: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
 
     # Weights and inference.
     weights_dir: Path | None = Field(default_factory=rembg_weights_dir)
-    """Folder of `.onnx` files, each checked against its SHA-256; `U2NET_HOME` where unset."""
+    """Folder of `.onnx` files, each checked against its SHA-256; rembg's where unset."""
     missing_weights: Literal["refuse", "substitute"] = "refuse"
     default_model: str = "auto"
     preload_models: list[str] = ["auto"]

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import skimage.data
 from PIL import Image
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
+from billing.db import SessionFactory, make_engine, make_sessions
 from gateway.embedded.services import Embedded
 from gateway.settings import Settings
+from migrations.run import upgrade
 
-SessionFactory = async_sessionmaker[AsyncSession]
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea")
 JPEG_QUALITY = 92
 
@@ -36,8 +37,6 @@ def services() -> Iterator[Embedded]:
 @pytest.fixture(scope="session")
 def database_owner_url(services: Embedded) -> str:
     """Migrate the run's database, as the role that owns its tables."""
-    from migrations.run import upgrade  # noqa: PLC0415 - written meanwhile
-
     upgrade(services.database_owner_url)
     return services.database_owner_url
 
@@ -58,8 +57,6 @@ def redis_url(services: Embedded) -> str:
 @pytest.fixture(scope="session")
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """Connect as the application: it may append to the ledger, not change it."""
-    from billing.db import make_engine  # noqa: PLC0415 - written meanwhile
-
     engine = make_engine(database_url)
     yield engine
     await engine.dispose()
@@ -68,8 +65,6 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture(scope="session")
 async def owner_engine(database_owner_url: str) -> AsyncIterator[AsyncEngine]:
     """Connect as the owner of the tables."""
-    from billing.db import make_engine  # noqa: PLC0415 - written meanwhile
-
     engine = make_engine(database_owner_url)
     yield engine
     await engine.dispose()
@@ -89,8 +84,6 @@ async def sessions(engine: AsyncEngine) -> AsyncIterator[SessionFactory]:
 @pytest.fixture
 def committed_sessions(engine: AsyncEngine) -> SessionFactory:
     """Sessions that really commit, each on a connection of its own: for races and crashes."""
-    from billing.db import make_sessions  # noqa: PLC0415 - written meanwhile
-
     return make_sessions(engine)
 
 
@@ -108,6 +101,7 @@ def make_settings(
             "storage_url": f"file://{tmp_path}/storage",
             "key_peppers": {1: "pepper-of-the-tests"},
             "link_secret": "link-secret-of-the-tests",
+            "weights_dir": None,  # whatever this machine has pulled
             "missing_weights": "substitute",
         }
         return Settings(**(known | overrides))

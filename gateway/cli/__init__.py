@@ -1,0 +1,5 @@
+"""The `cutout` command."""
+
+from gateway.cli.root import main
+
+__all__ = ["main"]

@@ -108,7 +108,12 @@ class Child:
             time.sleep(POLL_S)
         raise EmbeddedError(f"{self.program.name} was not ready in time{self._log_tail()}")
 
-    def stop(self, how: signal.Signals | None = None, *, deadline_s: float = 20.0) -> None:
+    def request_stop(self) -> None:
+        """Ask it to end, without waiting."""
+        if self._process is not None and self.is_running():
+            self._process.send_signal(self.program.stop_signal)
+
+    def stop(self, how: signal.Signals | None = None, *, deadline_s: float = 25.0) -> None:
         """End it and wait; past the deadline it is killed."""
         process, self._process = self._process, None
         if process is None:

@@ -1,0 +1,109 @@
+"""`cutout account`: who pays, and what they have paid."""
+
+from typing import Annotated
+from uuid import UUID, uuid4
+
+import typer
+from rich.table import Table
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing.accounts import create_account, list_accounts
+from billing.keys import KeyHasher
+from billing.ledger import balance_of, grant_credits
+from billing.statements import StatementLine
+from billing.statements import statement as statement_of
+from billing.tables import Account
+from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+AccountId = Annotated[UUID, typer.Argument(metavar="ACCOUNT")]
+
+
+@app.command()
+def create(
+    name: str,
+    plan: Annotated[str, typer.Option(help="free, starter, growth, scale or enterprise.")] = "free",
+    credit_limit: Annotated[int, typer.Option(help="How far below zero it may go.", min=0)] = 0,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Create an account with its plan's first credits; prints its id."""
+
+    async def work(db: AsyncSession, _: KeyHasher) -> Account:
+        return await create_account(
+            db, name=name, plan=plan, credit_limit=credit_limit, actor=actor()
+        )
+
+    screen.out(str(run(data_dir, work).id))
+
+
+@app.command("list")
+def list_(data_dir: DataDir = DATA_DIR) -> None:
+    """List the accounts and what each has left."""
+
+    async def work(db: AsyncSession, _: KeyHasher) -> Table:
+        table = Table("account", "name", "status", box=None)
+        for column in ("available", "held", "consumed"):
+            table.add_column(column, justify="right")
+        for account in await list_accounts(db):
+            balance = await balance_of(db, account.id)
+            numbers = (balance.available, balance.held, balance.consumed)
+            table.add_row(
+                str(account.id), account.name, account.status, *(f"{n:,}" for n in numbers)
+            )
+        return table
+
+    screen.print(run(data_dir, work))
+
+
+@app.command()
+def grant(
+    account: AccountId,
+    credits_: Annotated[int, typer.Argument(metavar="CREDITS", min=1)],
+    reason: Annotated[str, typer.Option(help="For the audit trail.")] = "granted by hand",
+    ref: Annotated[
+        str | None, typer.Option(help="The same reference is granted only once.")
+    ] = None,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Give an account credits that do not expire."""
+    once = ref or f"cli-{uuid4()}"
+
+    async def work(db: AsyncSession, _: KeyHasher) -> int:
+        await grant_credits(
+            db, account, amount=credits_, source="topup", ref=once, actor=actor(), reason=reason
+        )
+        return (await balance_of(db, account)).available
+
+    screen.print(f"{credits_:,} credits granted; {run(data_dir, work):,} available.")
+
+
+@app.command()
+def statement(
+    account: AccountId,
+    last: Annotated[int | None, typer.Option(help="Only so many lines.", min=1)] = None,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Print every movement of an account's credits, with the balance after each."""
+
+    async def work(db: AsyncSession, _: KeyHasher) -> list[StatementLine]:
+        return await statement_of(db, account)
+
+    screen.print(statement_table(run(data_dir, work)[-(last or 0) :]))
+
+
+def statement_table(lines: list[StatementLine]) -> Table:
+    """Lay a statement out for the terminal."""
+    table = Table("at", "operation", "job or reference", box=None)
+    for column in ("credits", "balance", "of which held"):
+        table.add_column(column, justify="right")
+    for line in lines:
+        table.add_row(
+            f"{line.at:%Y-%m-%d %H:%M:%S}",
+            line.op,
+            str(line.job_id or line.ref),
+            f"{line.amount:+,}" if line.amount else "",
+            f"{line.balance:,}",
+            f"{line.held:,}" if line.held else "",
+        )
+    return table

@@ -1,0 +1,70 @@
+"""What the bookkeeping commands share: whose settings, which transaction, who did it."""
+
+import asyncio
+import os
+import pwd
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing.db import make_engine, make_sessions, transact
+from billing.errors import BillingError
+from billing.keys import KeyHasher
+from gateway.settings import Settings, read_settings
+
+T = TypeVar("T")
+
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        help="Use the database of the `cutout up` in this folder, unless CUTOUT_… say another."
+    ),
+]
+DATA_DIR = Path(".cutout")
+screen = Console(highlight=False)
+
+
+def settings_for(data_dir: Path) -> Settings:
+    """Read the environment, then what `cutout up` noted; end the command if that is not enough."""
+    file = data_dir / "up.env"
+    try:
+        return read_settings(file if file.exists() else None)
+    except ValidationError as exc:
+        missing = ", ".join(
+            f"CUTOUT_{error['loc'][0]}".upper() for error in exc.errors() if error["loc"]
+        )
+        Console(stderr=True).print(
+            f"No database: start `cutout up`, or set {missing or exc} (docs/settings.md)."
+        )
+        raise typer.Exit(2) from exc
+
+
+def run(data_dir: Path, work: Callable[[AsyncSession, KeyHasher], Awaitable[T]]) -> T:
+    """Run `work` in one transaction; a refusal of the ledger ends the command with its words."""
+    settings = settings_for(data_dir)
+    hasher = KeyHasher(
+        {version: pepper.get_secret_value() for version, pepper in settings.key_peppers.items()}
+    )
+
+    async def in_transaction() -> T:
+        engine = make_engine(str(settings.database_url))
+        try:
+            return await transact(make_sessions(engine), lambda db: work(db, hasher))
+        finally:
+            await engine.dispose()
+
+    try:
+        return asyncio.run(in_transaction())
+    except BillingError as exc:
+        Console(stderr=True).print(f"[red]✗[/] {exc}")
+        raise typer.Exit(1) from exc
+
+
+def actor() -> str:
+    """Name the person at the terminal, for the audit trail."""
+    return f"cli:{pwd.getpwuid(os.geteuid()).pw_name}"

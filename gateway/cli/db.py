@@ -1,0 +1,21 @@
+"""`cutout db`: migrations."""
+
+import typer
+
+from gateway.cli.database import DATA_DIR, DataDir, screen, settings_for
+from migrations.run import upgrade
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def db() -> None:
+    """Migrate the database."""
+
+
+@app.command()
+def migrate(data_dir: DataDir = DATA_DIR) -> None:
+    """Bring the database up to date; nothing happens if it is."""
+    settings = settings_for(data_dir)
+    upgrade(str(settings.database_owner_url or settings.database_url))
+    screen.print("The database is up to date.")

@@ -1,0 +1,149 @@
+"""`cutout demo`: real photographs through both dialects, and the bill for them."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import httpx
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gateway.cli.calls import Calls, DemoError, Made
+from gateway.cli.samples import NAMES, Samples
+from gateway.cli.sheet import Row, write_contact_sheet
+from gateway.embedded.process import EmbeddedError
+from gateway.embedded.stack import Stack, read_up_file
+from gateway.settings import child_environment
+
+app = typer.Typer(add_completion=False)
+
+HTTP_DEADLINE_S: Final = 60.0
+STATEMENT_LINES: Final = 20
+
+
+@app.command()
+def demo(
+    data_dir: Annotated[
+        Path, typer.Option(help="As of `cutout up`; one that runs is used.")
+    ] = Path(".cutout"),
+) -> None:
+    """Cut real photographs out through both dialects, and show links, contact sheet and bill."""
+    screen = Console(highlight=False)
+    started = time.monotonic()
+    try:
+        with _running_stack(data_dir, screen) as facts:
+            _show(facts, data_dir.absolute(), screen)
+    except (EmbeddedError, httpx.HTTPError, DemoError) as exc:
+        Console(stderr=True, highlight=False).print(f"[red]✗[/] {exc}")
+        raise typer.Exit(1) from exc
+    screen.print(f"\nDone in {time.monotonic() - started:.1f} s. Next:\n")
+    screen.print(
+        "  make up                       the same stack, kept running, with curls to paste\n"
+        "  cutout remove PHOTO -o OUT    your own photographs, no server\n"
+        "  cutout models pull u2net      better weights than the small ones that ship\n"
+        "  docs/dialects.md              every option, header and error of both dialects"
+    )
+
+
+@contextmanager
+def _running_stack(data_dir: Path, screen: Console) -> Iterator[dict[str, Any]]:
+    """Use the stack that runs in the folder, or start one and stop it again."""
+    if facts := read_up_file(data_dir):
+        screen.print(f"Using the stack that runs at {facts['url']}")
+        yield facts
+        return
+    stack = Stack(data_dir)
+    try:
+        with screen.status("Starting") as status:
+            stack.start(lambda step: status.update(f"Starting: {step}"))
+        facts = read_up_file(data_dir)
+        if facts is None:
+            raise DemoError(f"{stack.up_path} is missing")
+        yield facts
+    finally:
+        with screen.status("Stopping"):
+            stack.stop()
+
+
+def _show(facts: dict[str, Any], data_dir: Path, screen: Console) -> None:
+    folder = data_dir / "demo"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    samples = Samples(data_dir / "samples")
+    samples.start()
+    try:
+        with httpx.Client(
+            base_url=facts["url"], timeout=HTTP_DEADLINE_S, trust_env=False
+        ) as client:
+            calls = Calls(client, facts["api_key"], samples, folder)
+            made = _cut_out_all(calls, screen)
+            _print_made(made, screen)
+            _print_failures(calls, screen)
+    finally:
+        samples.stop()
+    sheet = folder / "contact-sheet.png"
+    rows = [Row(f"{m.name}, {m.dialect}", samples.path_of(m.name), m.path) for m in made]
+    write_contact_sheet(rows, sheet)
+    screen.print(f"\n[bold]Contact sheet[/]  {sheet}")
+    _print_statement(facts["account_id"], data_dir, screen)
+
+
+def _cut_out_all(calls: Calls, screen: Console) -> list[Made]:
+    """Send every photograph through both dialects at once, and show how far each is."""
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn())
+    with (
+        Progress(*columns, TimeElapsedColumn(), console=screen) as progress,
+        ThreadPoolExecutor() as pool,
+    ):
+
+        def through(dialect: str) -> list[Made]:
+            task = progress.add_task(f"{dialect}", total=len(NAMES))
+            made = []
+            for name in NAMES:
+                progress.update(task, description=f"{dialect}: {name}")
+                made.append(calls.make(dialect, name))
+                progress.advance(task)
+            progress.update(task, description=f"{dialect}: done")
+            return made
+
+        codia, revid = pool.map(through, ("Codia", "Revid"))
+    return [made for pair in zip(codia, revid, strict=True) for made in pair]
+
+
+def _print_made(made: list[Made], screen: Console) -> None:
+    screen.print()
+    for one in made:
+        screen.print(
+            f"[green]✓[/] {one.name:<10} {one.dialect}  {one.elapsed_ms:>5} ms  {one.path}"
+        )
+        screen.print(f"    {one.link}", style="dim", soft_wrap=True)
+
+
+def _print_failures(calls: Calls, screen: Console) -> None:
+    screen.print("\n[bold]Two calls that fail, and cost nothing[/]")
+    screen.print(f"  Codia, image_url of a text file:  {calls.fail_codia()}", soft_wrap=True)
+    screen.print(f"  Revid, a GIF:  {calls.fail_revid()}", soft_wrap=True)
+
+
+def _print_statement(account_id: str, data_dir: Path, screen: Console) -> None:
+    screen.print("\n[bold]Statement[/]  25 credits a cutout, failures free\n")
+    done = subprocess.run(  # noqa: S603 - our own command
+        [
+            *(sys.executable, "-m", "gateway.cli", "account", "statement", account_id),
+            *("--last", str(STATEMENT_LINES), "--data-dir", str(data_dir)),
+        ],
+        env=child_environment({"PGSSLMODE": "disable"}, {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise DemoError(f"no statement: {done.stderr.strip()}")
+    screen.out(done.stdout.rstrip())

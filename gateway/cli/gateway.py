@@ -1,0 +1,28 @@
+"""`cutout gateway`: serve the API."""
+
+import typer
+import uvicorn
+
+from gateway.app import create_app
+from gateway.log import configure_logging
+from gateway.settings import read_settings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def gateway() -> None:
+    """Serve the API; its settings are in the environment (docs/settings.md)."""
+    configure_logging()
+    settings = read_settings()
+    uvicorn.run(
+        create_app(settings),
+        host=settings.bind_host,
+        port=settings.bind_port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,  # ours: one line of JSON an event
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(settings.shutdown_grace.total_seconds()),
+    )

@@ -1,0 +1,111 @@
+"""`cutout models`: which weights there are, which are here, and whether they are the right ones."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from core import WEIGHTS, CoreError, find_weights, load_segmenter
+from gateway.settings import child_environment, rembg_weights_dir
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+screen = Console(highlight=False)
+
+MEBIBYTE: Final = 2**20
+# rembg is imported in a process of its own: it compiles for most of a minute the first time.
+PULL: Final = """
+import sys
+from rembg.sessions import sessions
+sessions[sys.argv[1]].download_models()
+"""
+
+WeightsDir = Annotated[
+    Path | None, typer.Option("--weights-dir", help="U2NET_HOME, or ~/.u2net, where not given.")
+]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="All, if none.")]
+
+
+@app.command("list")
+def list_(weights_dir: WeightsDir = None) -> None:
+    """List the models, what each is good for, and which are installed."""
+    folder = folder_for(weights_dir)
+    table = Table("model", "good for", "installed", "licence of the weights", box=None)
+    table.add_column("MiB", justify="right")
+    for name, weights in WEIGHTS.items():
+        place = _find(name, folder)
+        table.add_row(
+            name,
+            weights.good_for,
+            "ships with the project" if weights.is_embedded else ("yes" if place else "no"),
+            weights.licence,
+            f"{weights.size_bytes / MEBIBYTE:.1f}",
+        )
+    screen.print(table)
+    screen.print(f"\nWeights are looked for in {folder}.")
+
+
+@app.command()
+def pull(names: Annotated[list[str], typer.Argument()], weights_dir: WeightsDir = None) -> None:
+    """Download weights as rembg does, then check them against our own checksums."""
+    folder = folder_for(weights_dir)
+    for name in names:
+        if name not in WEIGHTS:
+            screen.print(f"[red]✗[/] {name}: not a model; see `cutout models list`")
+            raise typer.Exit(2)
+        if _find(name, folder) is None:
+            _download(name, folder)
+    _verify(names, folder)
+
+
+@app.command()
+def verify(names: Names = None, weights_dir: WeightsDir = None) -> None:
+    """Check installed weights against their checksums; exit code 1 if one differs."""
+    folder = folder_for(weights_dir)
+    installed = [name for name in WEIGHTS if _find(name, folder) is not None]
+    _verify(names or installed, folder)
+
+
+def folder_for(asked: Path | None) -> Path:
+    """Find the folder of weights: the one named, rembg's by its variable, or rembg's default."""
+    return asked or rembg_weights_dir() or Path("~/.u2net").expanduser()
+
+
+def _find(name: str, folder: Path) -> Path | None:
+    try:
+        return find_weights(name, folder)
+    except CoreError:
+        return None
+
+
+def _download(name: str, folder: Path) -> None:
+    if find_spec("rembg") is None:
+        screen.print("rembg does the download: pip install 'cutout-gateway[models]'")
+        raise typer.Exit(1)
+    screen.print(f"Downloading {name} (the first time, rembg needs most of a minute to start) …")
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", PULL, name],
+        env=child_environment({"U2NET_HOME": str(folder)}, {}),
+        check=False,
+    )
+    if done.returncode != 0:
+        screen.print(f"[red]✗[/] {name} could not be downloaded")
+        raise typer.Exit(1)
+
+
+def _verify(names: list[str], folder: Path) -> None:
+    failed = False
+    for name in names:
+        try:
+            load_segmenter(name, folder)
+        except CoreError as exc:
+            failed = True
+            screen.print(f"[red]✗[/] {name}: {exc}")
+        else:
+            screen.print(f"[green]✓[/] {name}: {_find(name, folder)}")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,92 @@
+"""`cutout up`: the whole stack on this machine until Ctrl-C."""
+
+import signal
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gateway.cli.samples import Samples
+from gateway.embedded.process import EmbeddedError
+from gateway.embedded.stack import Stack
+
+app = typer.Typer(add_completion=False)
+
+DataDir = Annotated[Path, typer.Option(help="Holds the database, the results and the keys.")]
+DATA_DIR = Path(".cutout")
+
+
+@app.command()
+def up(
+    port: Annotated[int | None, typer.Option(help="8000, or the next free one.")] = None,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Run Postgres, Valkey, gateway and worker here until Ctrl-C, with a demo account."""
+    screen = Console(highlight=False)
+    stack = Stack(data_dir, port=port)
+    samples = Samples(stack.data_dir / "samples")
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    try:
+        with screen.status("Starting") as status:
+            stack.start(lambda step: status.update(f"Starting: {step}"))
+        samples.start()
+        _print_welcome(screen, stack, samples)
+        stack.tend(Event())
+    except KeyboardInterrupt:
+        screen.print("Stopping …")
+    except EmbeddedError as exc:
+        Console(stderr=True, highlight=False).print(f"[red]✗[/] {exc}")
+        raise typer.Exit(1) from exc
+    finally:
+        _ignore_signals()
+        samples.stop()
+        stack.stop()
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    """Make SIGTERM and a closed terminal end the command as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    """Let the stop be finished: it has its own deadlines."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _print_welcome(screen: Console, stack: Stack, samples: Samples) -> None:
+    """Say where it is and give one call in each dialect that can be pasted."""
+    if stack.account is None:
+        return
+    key = stack.account.api_key
+    screen.print(f"""
+[bold green]Cutout Gateway is up[/] at [bold]{stack.url}[/]   (Ctrl-C stops it)
+
+  API key   {key}
+  Account   {stack.account.account_id}, growth plan
+  Facts     {stack.up_path}
+  Settings  {stack.env_path}   (read by `cutout account`, `cutout key`, `cutout db`)
+  Logs      {stack.services.run_dir}/*.log
+
+Bound to loopback only; therefore image_url may name this machine (CUTOUT_FETCH_ALLOW_LOOPBACK).
+Weights that are not installed are replaced by the best that are, with a warning in the answer.
+""")
+    screen.print("Codia dialect, answers with a link:\n", style="dim")
+    screen.out(
+        f"curl '{stack.url}/v1/open/remove_bg' \\\n"
+        f"  -H 'Authorization: Bearer {key}' \\\n"
+        "  -H 'Content-Type: application/json' \\\n"
+        f"""  --data '{{ "image_url": "{samples.url_of("astronaut")}" }}'\n"""
+    )
+    screen.print("Revid dialect, answers with a task to ask for:\n", style="dim")
+    screen.out(
+        f"curl -X POST '{stack.url}/paid/image/remove/background' \\\n"
+        f"  -H 'x-api-key: {key}' \\\n"
+        f"  -F 'file=@{samples.path_of('coffee')}' \\\n"
+        "  -F 'model=u2net'\n"
+        f"\ncurl '{stack.url}/api/get/TASK_ID'\n"
+    )

@@ -1,0 +1,248 @@
+"""The whole gateway on one machine: services, migrations, a demo account, gateway and worker.
+
+The supervisor holds no state that matters. Each child is restarted when it ends; if the supervisor
+itself is killed, the kernel ends the children, and the next start finds a folder that it can use.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any, Final
+
+from gateway.embedded.process import Child, EmbeddedError, Program
+from gateway.embedded.services import Embedded, load_secrets
+from gateway.settings import child_environment
+
+HOST: Final = "127.0.0.1"
+FIRST_PORT: Final = 8000
+PORTS_TRIED_MAX: Final = 100
+LOOK_INTERVAL_S: Final = 0.2
+PAUSE_S: Final = 0.1
+PAUSE_MAX_S: Final = 5.0
+STEADY_S: Final = 10.0
+"""A child that lived this long is restarted at once; one that did not, after a growing pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoAccount:
+    account_id: str
+    api_key: str
+
+
+class Stack:
+    """Everything that `cutout up` runs.
+
+    Args:
+        data_dir: holds all of it; made if missing.
+        port: the gateway's; None takes 8000 or the next free one.
+    """
+
+    def __init__(self, data_dir: Path, *, port: int | None = None) -> None:
+        self.data_dir = data_dir.absolute()
+        self.services = Embedded(self.data_dir)
+        self.account: DemoAccount | None = None
+        self._asked_port = port
+        self._port = 0
+        self._children: dict[str, Child] = {}
+        self._started_at: dict[str, float] = {}
+        self._pause_s: dict[str, float] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self._port}"
+
+    @property
+    def up_path(self) -> Path:
+        """Facts of the running stack, there only while it is ready."""
+        return self.data_dir / "up.json"
+
+    @property
+    def env_path(self) -> Path:
+        """The stack's settings as a shell reads them, for the other commands."""
+        return self.data_dir / "up.env"
+
+    def start(self, on_step: Callable[[str], None]) -> None:
+        """Start everything and wait until it serves; `on_step` is told what is being done.
+
+        Raises:
+            EmbeddedError: something does not start, or the folder or the port is taken.
+        """
+        self._port = self._asked_port or first_free_port(FIRST_PORT)
+        if not is_port_free(self._port):
+            raise EmbeddedError(f"port {self._port} is taken: choose another --port")
+        on_step("Postgres and Valkey")
+        self.services.start()
+        self.up_path.unlink(missing_ok=True)
+        environment = self._environment()
+        self._write_private(self.env_path, "".join(f"{k}='{v}'\n" for k, v in environment.items()))
+        on_step("migrations and demo account")
+        self.account = self._prepare(environment)
+        on_step("gateway and worker")
+        self._start_children(environment)
+        self._write_up_file()
+
+    def tend(self, stop: Event) -> None:
+        """Restart what ends, until `stop` is set."""
+        while not stop.wait(LOOK_INTERVAL_S):
+            changed = self.services.revive()
+            for name, child in self._children.items():
+                if not child.is_running() and self._may_restart(name):
+                    child.stop()
+                    child.start()
+                    changed.append(name)
+            if changed:
+                self._write_up_file()
+
+    def stop(self) -> None:
+        """End everything in order: first who uses the services, then the services."""
+        self.up_path.unlink(missing_ok=True)
+        for child in self._children.values():
+            child.request_stop()
+        for child in self._children.values():
+            child.stop()
+        self._children.clear()
+        self.services.stop()
+
+    def _environment(self) -> dict[str, str]:
+        """Name the stack's own settings."""
+        secrets = load_secrets(self.data_dir / "secrets.json", ["pepper", "links"])
+        return {
+            "CUTOUT_DATABASE_URL": self.services.database_url,
+            "CUTOUT_REDIS_URL": self.services.redis_url,
+            "CUTOUT_STORAGE_URL": f"file://{self.data_dir}/storage",
+            "CUTOUT_BIND_HOST": HOST,
+            "CUTOUT_BIND_PORT": str(self._port),
+            "CUTOUT_PUBLIC_URL": self.url,
+            "CUTOUT_KEY_PEPPERS": json.dumps({"1": secrets["pepper"]}),
+            "CUTOUT_LINK_SECRET": secrets["links"],
+            "CUTOUT_FETCH_ALLOW_LOOPBACK": "true",
+        }
+
+    def _child_environment(self, ours: dict[str, str]) -> dict[str, str]:
+        # asyncpg looks for certificates in the home folder, which may be another user's.
+        return child_environment(
+            {**ours, "PGSSLMODE": "disable"}, {"CUTOUT_MISSING_WEIGHTS": "substitute"}
+        )
+
+    def _prepare(self, environment: dict[str, str]) -> DemoAccount:
+        """Migrate, and find or make the demo account and its key, in a process that ends."""
+        kept = self.data_dir / "demo-account.json"
+        owner = {"CUTOUT_DATABASE_OWNER_URL": self.services.database_owner_url}
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway.embedded.prepare"],
+            input=kept.read_text() if kept.exists() else "{}",
+            env=self._child_environment(environment | owner),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise EmbeddedError(f"migrations failed:\n{done.stderr.strip()[-4000:]}")
+        self._write_private(kept, done.stdout)
+        return DemoAccount(**json.loads(done.stdout))
+
+    def _start_children(self, environment: dict[str, str]) -> None:
+        env = self._child_environment(environment)
+        programs = [
+            Program(
+                name="gateway",
+                command=[sys.executable, "-m", "gateway.cli", "gateway"],
+                env=env,
+                is_ready=lambda _: self._is_gateway_ready(),
+                ready_deadline_s=120.0,
+            ),
+            Program(name="worker", command=[sys.executable, "-m", "gateway.worker"], env=env),
+        ]
+        for program in programs:
+            child = self._children[program.name] = Child(program, self.services.run_dir)
+            child.start()
+            self._started_at[program.name] = time.monotonic()
+        for child in self._children.values():
+            child.wait_ready()
+
+    def _is_gateway_ready(self) -> bool:
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=2.0)
+        try:
+            connection.request("GET", "/health/ready")
+            return connection.getresponse().status == http.client.OK
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def _may_restart(self, name: str) -> bool:
+        """Say whether the pause before this child's next start is over."""
+        lived_s = time.monotonic() - self._started_at[name]
+        if lived_s >= STEADY_S:
+            self._pause_s[name] = PAUSE_S
+        elif lived_s < self._pause_s.get(name, PAUSE_S):
+            return False
+        else:
+            self._pause_s[name] = min(self._pause_s.get(name, PAUSE_S) * 2, PAUSE_MAX_S)
+        self._started_at[name] = time.monotonic()
+        return True
+
+    def _write_up_file(self) -> None:
+        assert self.account is not None  # noqa: S101 - set by start
+        children = {name: child.pid for name, child in self._children.items()}
+        facts: dict[str, Any] = {
+            "url": self.url,
+            "api_key": self.account.api_key,
+            "account_id": self.account.account_id,
+            "database_url": self.services.database_url,
+            "database_owner_url": self.services.database_owner_url,
+            "redis_url": self.services.redis_url,
+            "admin_url": f"{self.url}/admin",
+            "pids": {"up": os.getpid(), **self.services.pids, **children},
+        }
+        self._write_private(self.up_path, json.dumps(facts, indent=2) + "\n")
+
+    def _write_private(self, path: Path, text: str) -> None:
+        """Replace a file that holds secrets, whole or not at all."""
+        partial = path.with_name(f".{path.name}.new")
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600)
+        partial.write_text(text)
+        partial.replace(path)
+
+
+def first_free_port(first: int) -> int:
+    """Find the first port from `first` on that nobody listens on.
+
+    Raises:
+        EmbeddedError: there is none nearby.
+    """
+    for port in range(first, first + PORTS_TRIED_MAX):
+        if is_port_free(port):
+            return port
+    raise EmbeddedError(f"no free port from {first} to {first + PORTS_TRIED_MAX}: say --port")
+
+
+def is_port_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            listener.bind((HOST, port))
+            return True
+    return False
+
+
+def read_up_file(data_dir: Path) -> dict[str, Any] | None:
+    """Read the facts of the stack that runs in `data_dir`, if one runs."""
+    try:
+        facts: dict[str, Any] = json.loads((data_dir / "up.json").read_text())
+        os.kill(facts["pids"]["up"], 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError:
+        pass
+    return facts
