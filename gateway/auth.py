@@ -8,12 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from billing.keys import KeyFacts, KeyHasher, authenticate
-
 from billing.db import SessionFactory
-from billing.errors import KeyRevokedError, UnknownKeyError
+from billing.keys import KeyFacts, KeyHasher, authenticate
 from gateway.errors import MissingKeyError
-from gateway.limits import Limits
 
 REMEMBERED_S: Final = 5.0
 REMEMBERED_MAX: Final = 10_000
@@ -37,13 +34,11 @@ class Authenticator:
         self,
         sessions: SessionFactory,
         hasher: KeyHasher,
-        limits: Limits | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sessions = sessions
         self._hasher = hasher
-        self._limits = limits
         self._clock = clock
         self._lookups = asyncio.Semaphore(LOOKUPS_MAX)
         self._remembered: OrderedDict[bytes, tuple[float, KeyFacts]] = OrderedDict()
@@ -56,17 +51,7 @@ class Authenticator:
         Raises:
             MissingKeyError: no key was sent.
             UnknownKeyError, KeyRevokedError, KeyAddressError: it does not let this caller in.
-            RateLimitedError: the address has sent too many calls without a valid key.
         """
-        try:
-            facts = await self._facts_for(plaintext, address)
-        except (MissingKeyError, UnknownKeyError, KeyRevokedError):
-            if self._limits is not None:
-                await self._limits.take_address(address)
-            raise
-        return Caller(facts, request_id, address)
-
-    async def _facts_for(self, plaintext: str | None, address: str) -> KeyFacts:
         if not plaintext:
             raise MissingKeyError
         digest = hashlib.sha256(f"{address}|{plaintext}".encode()).digest()
@@ -74,7 +59,7 @@ class Authenticator:
         if facts is None:
             async with self._lookups:
                 facts = self._recall(digest) or await self._look_up(digest, plaintext, address)
-        return facts
+        return Caller(facts, request_id, address)
 
     def _recall(self, digest: bytes) -> KeyFacts | None:
         at, facts = self._remembered.get(digest, (0.0, None))

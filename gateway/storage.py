@@ -8,7 +8,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -52,7 +52,7 @@ class Storage:
             raise StorageUnavailableError(str(exc)) from exc
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise StorageUnavailableError(f"not writable: {folder}")
-        return cls(LocalStore(folder), folder)
+        return cls(LocalStore(folder, automatic_cleanup=True), folder)
 
     async def put(self, key: str, data: bytes) -> None:
         """Keep `data` under `key`, whole or not at all, durably; the last writer wins."""
@@ -87,15 +87,27 @@ class Storage:
             return
 
     async def purge(self, prefix: str, before: datetime) -> int:
-        """Delete what lies under `prefix/` and was written before `before`; tell how many."""
+        """Delete what lies under `prefix/` and was written before `before`; tell how many.
+
+        So go the unfinished files of writers that were killed.
+        """
         count = 0
         with _translated("list", _checked(prefix)):
+            await asyncio.to_thread(self._sweep_unfinished, prefix, before.timestamp())
             async for page in self._store.list(prefix):
                 for meta in page:
                     if meta["last_modified"] < before:
                         await self.delete(meta["path"])
                         count += 1
         return count
+
+    def _sweep_unfinished(self, prefix: str, before: float) -> None:
+        """Delete what obstore was writing when it died: `key#1`, which it does not list."""
+        for folder, _, names in os.walk(self._folder / prefix):
+            for path in [Path(folder, name) for name in names if "#" in name]:
+                with suppress(FileNotFoundError):  # its writer lives, and has just finished
+                    if path.stat().st_mtime < before:
+                        path.unlink()
 
     def _sync(self, key: str) -> None:
         """Flush the object and each folder on the way to it: a rename alone may be lost."""
