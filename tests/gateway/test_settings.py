@@ -1,0 +1,97 @@
+"""The settings and the two pages that tell people about them."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import Settings, child_environment, read_settings
+
+ROOT = Path(__file__).parents[2]
+REQUIRED = {
+    "database_url": "postgresql://cutout:x@127.0.0.1/cutout",
+    "key_peppers": {1: "pepper"},
+    "link_secret": "secret",
+}
+# No default: the example shows what one looks like.
+EXAMPLES = {"database_url", "key_peppers", "link_secret", "database_owner_url", "weights_dir"}
+
+
+def test_the_page_has_one_heading_per_setting() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    headings = re.findall(r"^### CUTOUT_(\w+)$", page, re.MULTILINE)
+    assert [heading.lower() for heading in headings] == list(Settings.model_fields)
+
+
+def test_the_example_has_every_setting_and_its_true_default(tmp_path: Path) -> None:
+    example = (ROOT / ".env.example").read_text()
+    live = tmp_path / "env"
+    live.write_text(re.sub(r"^# (CUTOUT_)", r"\1", example, flags=re.MULTILINE))
+    read = read_settings(live)
+    default = Settings(**REQUIRED)
+    assert re.findall(r"^CUTOUT_(\w+)=", live.read_text(), re.MULTILINE) == [
+        name.upper() for name in Settings.model_fields
+    ]
+    for name in set(Settings.model_fields) - EXAMPLES:
+        assert getattr(read, name) == getattr(default, name), name
+
+
+def test_the_page_tells_the_same_defaults_as_the_example() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    told = dict(re.findall(r"^### (CUTOUT_\w+)\n\nDefault `(.*)`\.$", page, re.MULTILINE))
+    example = (ROOT / ".env.example").read_text()
+    shown = dict(re.findall(r"^# (CUTOUT_\w+)='?(.*?)'?$", example, re.MULTILINE))
+    assert told.items() <= shown.items()
+    assert len(told) == len(Settings.model_fields) - len(EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ({"hold_ttl": timedelta(minutes=2)}, "hold_ttl"),
+        ({"lease": timedelta(seconds=9)}, "two heartbeats"),
+        ({"link_ttl": timedelta(days=2)}, "link_ttl"),
+        ({"bind_host": "0.0.0.0", "fetch_allow_loopback": True}, "public bind_host"),  # noqa: S104
+        ({"key_peppers": {}}, "at least one version"),
+        ({"upload_bytes_max": 0}, "greater than 0"),
+        ({"no_such_setting": 1}, "Extra inputs"),
+    ],
+)
+def test_settings_that_contradict_each_other_never_start(
+    overrides: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Settings(**(REQUIRED | overrides))
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "up.env"
+    file.write_text(
+        "CUTOUT_DATABASE_URL='postgresql://a:b@127.0.0.1/c'\n"
+        'CUTOUT_KEY_PEPPERS=\'{"1": "pepper"}\'\n'
+        "CUTOUT_LINK_SECRET='secret'\n"
+        "CUTOUT_BIND_PORT='9000'\n"
+    )
+    monkeypatch.setenv("CUTOUT_BIND_PORT", "9001")
+    assert read_settings(file).bind_port == 9001
+    monkeypatch.delenv("CUTOUT_BIND_PORT")
+    assert read_settings(file).bind_port == 9000
+
+
+def test_secrets_are_not_in_what_is_printed() -> None:
+    assert "pepper" not in repr(Settings(**REQUIRED)).replace("key_peppers", "")
+
+
+def test_a_child_gets_ours_over_the_persons_over_the_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUTOUT_A", "person")
+    monkeypatch.setenv("CUTOUT_B", "person")
+    environment = child_environment(
+        {"CUTOUT_A": "ours"}, {"CUTOUT_B": "default", "CUTOUT_C": "default"}
+    )
+    assert [environment[f"CUTOUT_{name}"] for name in "ABC"] == ["ours", "person", "default"]
