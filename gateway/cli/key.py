@@ -6,15 +6,20 @@ from uuid import UUID
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.keys import KeyHasher, create_key, revoke_key, rotate_key
+from billing.tables import ApiKey
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 Env = Literal["live", "test", "enterprise"]
-KeyId = Annotated[UUID, typer.Argument(metavar="KEY_ID")]
+KeyId = Annotated[
+    str, typer.Argument(metavar="KEY_ID", help="The 8 characters after the key's prefix.")
+]
 
 
 @app.command()
@@ -26,11 +31,11 @@ def create(
 ) -> None:
     """Create a key; prints it, this once."""
 
-    async def work(db: AsyncSession, hasher: KeyHasher) -> tuple[UUID, str]:
+    async def work(db: AsyncSession, hasher: KeyHasher) -> tuple[str, str]:
         key, plaintext = await create_key(
             db, hasher, account_id=account, env=env, name=name, actor=actor()
         )
-        return key.id, plaintext
+        return key.key_id, plaintext
 
     _print_key(*run(data_dir, work))
 
@@ -43,11 +48,11 @@ def rotate(
 ) -> None:
     """Replace a key; the old one works on for a while. Prints the new one, this once."""
 
-    async def work(db: AsyncSession, hasher: KeyHasher) -> tuple[UUID, str]:
+    async def work(db: AsyncSession, hasher: KeyHasher) -> tuple[str, str]:
         key, plaintext = await rotate_key(
-            db, hasher, key_id, grace=timedelta(hours=grace_hours), actor=actor()
+            db, hasher, await _find(db, key_id), grace=timedelta(hours=grace_hours), actor=actor()
         )
-        return key.id, plaintext
+        return key.key_id, plaintext
 
     _print_key(*run(data_dir, work))
 
@@ -61,13 +66,42 @@ def revoke(
     """End a key; in force everywhere within 5 seconds."""
 
     async def work(db: AsyncSession, _: KeyHasher) -> None:
-        await revoke_key(db, key_id, actor=actor(), reason=reason)
+        await revoke_key(db, await _find(db, key_id), actor=actor(), reason=reason)
 
     run(data_dir, work)
     screen.print("Revoked; in force everywhere within 5 seconds.")
 
 
-def _print_key(key_id: UUID, plaintext: str) -> None:
+@app.command("list")
+def list_(
+    account: Annotated[UUID, typer.Argument(metavar="ACCOUNT")], data_dir: DataDir = DATA_DIR
+) -> None:
+    """List an account's keys; the keys themselves are not kept."""
+
+    async def work(db: AsyncSession, _: KeyHasher) -> Table:
+        table = Table(
+            "key id", "kind", "name", "ends in", "created", "last used", "state", box=None
+        )
+        chosen = select(ApiKey).where(ApiKey.account_id == account).order_by(ApiKey.created_at)
+        for key in await db.scalars(chosen):
+            used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
+            state = "revoked" if key.revoked_at else ("rotated" if key.grace_until else "active")
+            created = f"{key.created_at:%Y-%m-%d}"
+            table.add_row(key.key_id, key.env, key.name, key.last4, created, used, state)
+        return table
+
+    screen.print(run(data_dir, work))
+
+
+async def _find(db: AsyncSession, key_id: str) -> UUID:
+    found = await db.scalar(select(ApiKey.id).where(ApiKey.key_id == key_id))
+    if found is None:
+        Console(stderr=True).print(f"[red]✗[/] there is no key {key_id}")
+        raise typer.Exit(1)
+    return found
+
+
+def _print_key(key_id: str, plaintext: str) -> None:
     """Print the key alone on standard output, for a script, and its id beside it."""
     screen.out(plaintext)
     Console(stderr=True, highlight=False).print(f"id {key_id}; the key is not shown again")
