@@ -124,12 +124,11 @@ def cover(background: Plane, size_px: tuple[int, int]) -> Plane:
 def watermark(layers: Layers) -> Layers:
     """Write all over the picture that it is a test: in the colour, and in the alpha too."""
     width_px, height_px = layers.size_px
-    tile, ink = watermark_tile()
-    times = -(-height_px // tile.shape[0]), -(-width_px // tile.shape[1])
-    mark = np.tile(tile, times)[:height_px, :width_px]
-    if layers.colour is None and layers.alpha is not None:
-        return replace(layers, alpha=np.where(mark, OPAQUE - mark, layers.alpha))
+    tile_ink, tile_opacity = watermark_tile()
+    times = -(-height_px // tile_opacity.shape[0]), -(-width_px // tile_opacity.shape[1])
+    mark = np.tile(tile_opacity, times)[:height_px, :width_px]
     if layers.colour is None:
-        return layers
-    written = blend(np.broadcast_to(ink, layers.colour.shape), mark, layers.colour)
+        return replace(layers, alpha=np.where(mark, OPAQUE - mark, np.asarray(layers.alpha)))
+    ink = np.tile(tile_ink, (*times, 1))[:height_px, :width_px]
+    written = blend(ink, mark, layers.colour)
     return Layers(written, None if layers.alpha is None else np.maximum(layers.alpha, mark))
