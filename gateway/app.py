@@ -1,0 +1,131 @@
+"""The composition root: `Settings` in, an app out. Everything is built here and handed over.
+
+Nothing connects before the lifespan begins, and nothing outlives it.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from billing.db import SessionFactory, make_engine, make_sessions
+from billing.keys import KeyHasher
+from gateway.admission import Admission
+from gateway.auth import Authenticator
+from gateway.cutouts import Cutouts
+from gateway.dialects.account import AccountController
+from gateway.dialects.codia import CodiaController
+from gateway.dialects.door import Door
+from gateway.dialects.forms import FORM_SLACK_BYTES
+from gateway.dialects.reception import Reception
+from gateway.dialects.revid import RevidController
+from gateway.dialects.shapes import answer_problem
+from gateway.envelope import Envelope
+from gateway.fetch import Fetcher
+from gateway.health import Health, HealthController, Metrics
+from gateway.inference import Inference
+from gateway.limits import Limits
+from gateway.links import Links
+from gateway.outbox import Bell
+from gateway.settings import Settings
+from gateway.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the app stands on; each of it opened and closed by the app's lifespan."""
+
+    settings: Settings
+    engine: AsyncEngine
+    sessions: SessionFactory
+    redis: Redis
+    cutouts: Cutouts
+    metrics: Metrics
+
+    @classmethod
+    def build(cls, settings: Settings) -> Self:
+        engine = make_engine(str(settings.database_url))
+        sessions = make_sessions(engine)
+        admission = Admission(settings)
+        redis_url = str(settings.redis_url)
+        cutouts = Cutouts(
+            sessions=sessions,
+            storage=Storage.from_url(settings.storage_url),
+            inference=Inference(settings),
+            admission=admission,
+            bell=Bell(redis_url),
+            settings=settings,
+        )
+        return cls(
+            settings=settings,
+            engine=engine,
+            sessions=sessions,
+            redis=Redis.from_url(redis_url),
+            cutouts=cutouts,
+            metrics=Metrics(admission),
+        )
+
+    @asynccontextmanager
+    async def opened(self, _: Litestar) -> AsyncIterator[None]:
+        """Warm the models up before the first request; let what was begun be settled at the end."""
+        try:
+            await self.cutouts.inference.start()
+            yield
+        finally:
+            await self.cutouts.close()
+            self.cutouts.inference.close()
+            await self.cutouts.bell.close()
+            await self.redis.aclose()
+            await self.engine.dispose()
+
+    def dependencies(self) -> dict[str, Any]:
+        """Name what handlers ask for."""
+        settings = self.settings
+        peppers = {
+            version: pepper.get_secret_value() for version, pepper in settings.key_peppers.items()
+        }
+        door = Door(
+            authenticator=Authenticator(self.sessions, KeyHasher(peppers)),
+            limits=Limits(self.redis, settings),
+            sessions=self.sessions,
+            upload_bytes_max=settings.upload_bytes_max,
+            body_bytes_max=settings.upload_bytes_max + FORM_SLACK_BYTES,
+        )
+        return {
+            "settings": settings,
+            "door": door,
+            "cutouts": self.cutouts,
+            "storage": self.cutouts.storage,
+            "reception": Reception(door, self.cutouts, Fetcher(settings), settings),
+            "links": Links(settings.public_url, settings.link_secret.get_secret_value()),
+            "health": Health(
+                self.sessions, self.redis, self.cutouts.inference, settings, self.metrics
+            ),
+        }
+
+
+def create_app(settings: Settings) -> Litestar:
+    """Build the gateway that `settings` describe."""
+    house = House.build(settings)
+    app = Litestar(
+        route_handlers=[CodiaController, RevidController, AccountController, HealthController],
+        dependencies={name: _given(thing) for name, thing in house.dependencies().items()},
+        exception_handlers={Exception: answer_problem},
+        request_max_body_size=settings.upload_bytes_max + FORM_SLACK_BYTES,
+        lifespan=[house.opened],
+        state=State({"house": house}),
+        openapi_config=None,
+        logging_config=None,
+    )
+    app.asgi_handler = Envelope(app.asgi_handler, house.metrics)
+    return app
+
+
+def _given(thing: Any) -> Provide:
+    return Provide(lambda: thing, sync_to_thread=False, use_cache=True)

@@ -1,0 +1,157 @@
+"""The way in: size, key, rate, and, before anything of a body is read, means."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing import ledger
+from billing.db import SessionFactory
+from billing.errors import BillingError, InsufficientCreditsError
+from billing.pricing import price_of
+from billing.tables import CreditAccount
+from gateway.auth import Authenticator, Caller
+from gateway.dialects.facts import facts_of
+from gateway.dialects.forms import AnyRequest
+from gateway.errors import (
+    InvalidRequestError,
+    JobNotFoundError,
+    LimitState,
+    MissingKeyError,
+    SourceTooLargeError,
+)
+from gateway.limits import Limits
+from gateway.tables import IdempotencyRecord
+from gateway.transactions import persist
+
+IDEMPOTENCY_KEY_MAX: Final = 255
+PATIENCE: Final = timedelta(seconds=2)
+"""How long a call waits for a Postgres that is away before it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who may come in. One for all dialects: they differ in where the key stands."""
+
+    authenticator: Authenticator
+    limits: Limits
+    sessions: SessionFactory
+    body_bytes_max: int
+    upload_bytes_max: int
+
+    async def enter(self, request: AnyRequest, plaintext: str | None, *, scope: str) -> Caller:
+        """Let the owner of `plaintext` in, one call of its rate the poorer.
+
+        Args:
+            request: whose address, size and request id count.
+            plaintext: the API key, wherever the dialect keeps it.
+            scope: what the key must be good for.
+
+        Raises:
+            SourceTooLargeError: the body says by its length that it will be refused.
+            RateLimitedError: the key's rate is used up, or the address keeps guessing at keys.
+            MissingKeyError, UnknownKeyError, KeyRevokedError, KeyAddressError, KeyScopeError: no.
+        """
+        if (request.content_length or 0) > self.body_bytes_max:
+            raise SourceTooLargeError(self.upload_bytes_max)
+        facts = facts_of(request)
+        address = address_of(request)
+        try:
+            caller = await self.authenticator.caller_for(
+                plaintext, address, request_id=facts.request_id
+            )
+        except (MissingKeyError, BillingError):
+            await self.take_address(request)
+            raise
+        facts.account_id = caller.key.account_id
+        structlog.contextvars.bind_contextvars(account_id=str(caller.key.account_id))
+        facts.limit = await self._take(caller)
+        caller.key.require(scope)
+        return caller
+
+    async def take_address(self, request: AnyRequest) -> None:
+        """Count one call that brought nothing to be known by.
+
+        Raises:
+            RateLimitedError: this address sent too many of them.
+        """
+        await self.limits.take_address(address_of(request))
+
+    async def _take(self, caller: Caller) -> LimitState:
+        return await self.limits.take(
+            str(caller.key.api_key_id),
+            rate_per_minute=caller.key.rate_per_minute,
+            burst=caller.key.burst,
+        )
+
+    async def owner_of(self, request: AnyRequest, plaintext: str | None) -> UUID | None:
+        """Tell whose key was sent along, where one was; one that lets nobody in finds nothing.
+
+        Raises:
+            JobNotFoundError: the key is not good.
+        """
+        if not plaintext:
+            return None
+        try:
+            caller = await self.authenticator.caller_for(plaintext, address_of(request))
+        except BillingError:
+            raise JobNotFoundError from None
+        return caller.key.account_id
+
+    async def check_means(self, caller: Caller, idempotency_key: str | None) -> None:
+        """Refuse early what the hold would refuse later, before a body is read or a URL fetched.
+
+        A retry under a known Idempotency-Key passes: its answer may have been paid for already.
+
+        Raises:
+            InsufficientCreditsError: the account cannot pay for one cutout now.
+        """
+        price, account_id = price_of(caller.key.env), caller.key.account_id
+        if price == 0:
+            return
+
+        async def work(db: AsyncSession) -> InsufficientCreditsError | None:
+            books = await db.get_one(CreditAccount, account_id)
+            if books.available + books.credit_limit >= price:
+                return None
+            if idempotency_key and await db.get(IdempotencyRecord, (account_id, idempotency_key)):
+                return None
+            # Credits may have become due since the account was last looked at.
+            balance = await ledger.balance_of(db, account_id)
+            available = balance.available + balance.credit_limit
+            if available >= price:
+                return None
+            return InsufficientCreditsError(needed=price, available=available)
+
+        if refusal := await persist(self.sessions, work, patience=PATIENCE):
+            raise refusal
+
+
+def address_of(request: AnyRequest) -> str:
+    """The peer's address; behind a proxy the server has put the forwarded one in its place."""
+    return request.client.host if request.client else "unknown"
+
+
+def bearer_of(request: AnyRequest) -> str | None:
+    """Read the key of `Authorization: Bearer KEY`."""
+    kind, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if kind.lower() == "bearer" else None
+
+
+def idempotency_key_of(request: AnyRequest) -> str | None:
+    """Read the `Idempotency-Key`, if one was sent.
+
+    Raises:
+        InvalidRequestError: it is too long, or not plain text.
+    """
+    key = request.headers.get("idempotency-key", "").strip()
+    if len(key) > IDEMPOTENCY_KEY_MAX:
+        raise InvalidRequestError(
+            f"Idempotency-Key is longer than {IDEMPOTENCY_KEY_MAX} characters"
+        )
+    if not key.isprintable() or not key.isascii():
+        raise InvalidRequestError("Idempotency-Key must be printable ASCII")
+    return key or None

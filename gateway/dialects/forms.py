@@ -1,0 +1,231 @@
+"""Bodies in: JSON and multipart, streamed, counted, and checked against one set of options.
+
+An upload goes from the socket into its spool as it arrives: a request never holds more of it in
+memory than `spool_bytes_max`, and the form around it is bounded by constants of this module.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+from litestar import Request
+from litestar.exceptions import InternalServerException
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
+
+from core import CutoutOptions
+from gateway.errors import ContentTypeError, InvalidRequestError, SourceTooLargeError
+from gateway.source import Source, spool
+
+JSON: Final = "application/json"
+MULTIPART: Final = "multipart/form-data"
+JSON_BYTES_MAX: Final = 64 * 1024
+FIELD_BYTES_MAX: Final = 8 * 1024
+PARTS_MAX: Final = 32
+FORM_SLACK_BYTES: Final = 256 * 1024
+"""What a body may weigh beyond its file: boundaries, part headers, fields."""
+
+AnyRequest = Request[Any, Any, Any]
+FormT = TypeVar("FormT", bound="OptionsForm")
+
+
+class OptionsForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The options of both dialects, by the same names; every default is the seeds' behaviour."""
+
+    model: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    transparency: Literal["background", "flatten", "keep"] = "background"
+    format: Literal["png", "webp", "jpg", "zip"] = "png"
+    bg_color: str | None = None
+    bg_image_url: str | None = None
+    crop: bool = False
+    crop_margin: str | None = None
+    channels: Literal["rgba", "alpha"] = "rgba"
+    roi: str | None = None
+    clothes: Literal["all", "upper", "lower", "full"] = "all"
+
+    def options(self) -> CutoutOptions:
+        """Choose as the form does, its background image excepted.
+
+        Raises:
+            InvalidOptionError: a value that cannot be honoured, or two that contradict each other.
+        """
+        return CutoutOptions(
+            transparency=self.transparency,
+            format=self.format,
+            bg_color=self.bg_color,
+            crop=self.crop,
+            crop_margin=self.crop_margin,
+            channels=self.channels,
+            roi=self.roi,
+            clothes=self.clothes,
+        )
+
+
+@dataclass(slots=True)
+class Body:
+    """A parsed body: its fields, and its one file where it has one."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    file: Source | None = None
+    file_sha256: str = ""
+    idempotency_key: str | None = None
+
+    def fingerprint(self) -> str:
+        """Hash what was asked, so that a retry is told from another request under the same key.
+
+        Not the bytes as sent: a multipart boundary differs from one retry to the next.
+        """
+        asked = json.dumps([self.fields, self.file_sha256], sort_keys=True)
+        return hashlib.sha256(asked.encode()).hexdigest()
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+def body_kind(request: AnyRequest, *accepted: str) -> str:
+    """Tell which of the `accepted` content types the body has.
+
+    Raises:
+        ContentTypeError: another, or none.
+    """
+    kind, _ = request.content_type
+    if kind not in accepted:
+        raise ContentTypeError(*accepted)
+    return kind
+
+
+async def read_json(request: AnyRequest) -> Body:
+    """Read a JSON object.
+
+    Raises:
+        SourceTooLargeError: more than `JSON_BYTES_MAX`.
+        InvalidRequestError: no body, not JSON, or not an object.
+    """
+    text = bytearray()
+    async for chunk in _chunks(request):
+        text += chunk
+        if len(text) > JSON_BYTES_MAX:
+            raise SourceTooLargeError(JSON_BYTES_MAX)
+    if not text:
+        raise InvalidRequestError("the body is empty")
+    try:
+        fields = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidRequestError("the body is not valid JSON") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequestError("the body must be a JSON object")
+    return Body(fields)
+
+
+async def read_multipart(
+    request: AnyRequest, *, file_names: Collection[str], bytes_max: int, memory_bytes_max: int
+) -> Body:
+    """Read a form as it arrives; the part named as one of `file_names` is spooled.
+
+    An empty field is an absent one, as browsers and `-F name=` send it.
+
+    Raises:
+        SourceTooLargeError: the file is longer than `bytes_max`, or the form than its limits.
+        InvalidRequestError: not multipart, cut off, or a part twice.
+    """
+    _, parameters = request.content_type
+    chunks = _chunks(request)
+    body = Body()
+
+    async def read(_: int) -> bytes:
+        return await anext(chunks, b"")
+
+    try:
+        parser = PushMultipartParser(parameters.get("boundary", ""), max_segment_count=PARTS_MAX)
+        events = parser.parse_async(read)
+        async for event in events:
+            if not isinstance(event, MultipartSegment):
+                continue
+            if event.name in file_names:
+                await _take_file(body, _payload(events), bytes_max, memory_bytes_max)
+            else:
+                await _take_field(body, event.name, _payload(events))
+    except MultipartError:
+        body.close()
+        raise InvalidRequestError("the body is not valid multipart/form-data") from None
+    except BaseException:
+        body.close()
+        raise
+    return body
+
+
+async def _take_file(
+    body: Body, payload: AsyncIterator[bytes], bytes_max: int, memory_bytes_max: int
+) -> None:
+    if body.file is not None:
+        raise InvalidRequestError("one file per request")
+    digest = hashlib.sha256()
+    body.file = await spool(
+        _digested(payload, digest), bytes_max, memory_bytes_max=memory_bytes_max
+    )
+    body.file_sha256 = digest.hexdigest()
+
+
+async def _take_field(body: Body, name: str, payload: AsyncIterator[bytes]) -> None:
+    text = bytearray()
+    async for chunk in payload:
+        text += chunk
+        if len(text) > FIELD_BYTES_MAX:
+            raise InvalidRequestError(f"a field is longer than {FIELD_BYTES_MAX} bytes")
+    if name in body.fields:
+        raise InvalidRequestError("a field was sent twice")
+    try:
+        value = text.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequestError("a field is not UTF-8") from None
+    if value:
+        body.fields[name] = value
+
+
+async def _payload(events: AsyncGenerator[Any, None]) -> AsyncIterator[bytes]:
+    """Yield one part's bytes; the parser marks its end by a None."""
+    async for event in events:
+        if event is None:
+            return
+        yield event
+
+
+async def _digested(chunks: AsyncIterator[bytes], digest: Any) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+async def _chunks(request: AnyRequest) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            if chunk:
+                yield chunk
+    except InternalServerException:
+        # Litestar's word for a client that hung up; nobody reads the answer.
+        raise InvalidRequestError("the body ended early") from None
+
+
+def parse_form(fields: Mapping[str, Any], form: type[FormT], *, is_text: bool) -> FormT:
+    """Check `fields` against `form`; text fields may spell booleans and numbers.
+
+    Raises:
+        InvalidRequestError: says which field and why.
+    """
+    try:
+        return msgspec.convert(fields, form, strict=not is_text)
+    except msgspec.ValidationError as exc:
+        raise InvalidRequestError(_in_plain_words(str(exc))) from None
+
+
+def _in_plain_words(message: str) -> str:
+    """`Object missing required field `x` - at `$.y`` -> `missing required field x, at y`."""
+    return (
+        message.removeprefix("Object ")
+        .replace(" - at ", ", at ")
+        .replace("$.", "")
+        .replace("`", "")
+    )

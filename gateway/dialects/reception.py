@@ -1,0 +1,105 @@
+"""From a body to a cutout's request: what both dialects do alike.
+
+The order is the order of cost: the caller's means before his upload, an answer that was given
+before (Idempotency-Key) before any work is done again, his words before his picture.
+"""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from core import CutoutOptions
+from gateway.acceptance import Acceptance
+from gateway.answers import CutoutRequest, Finished
+from gateway.auth import Caller
+from gateway.cutouts import Cutouts
+from gateway.dialects.door import Door, idempotency_key_of
+from gateway.dialects.forms import (
+    MULTIPART,
+    AnyRequest,
+    Body,
+    OptionsForm,
+    read_json,
+    read_multipart,
+)
+from gateway.errors import IdempotencyConflictError
+from gateway.fetch import Fetcher
+from gateway.settings import Settings
+from gateway.source import Source
+from gateway.tables import SUCCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """Reads bodies, and fetches what they name."""
+
+    door: Door
+    cutouts: Cutouts
+    fetcher: Fetcher
+    settings: Settings
+
+    @asynccontextmanager
+    async def read(
+        self, request: AnyRequest, caller: Caller, kind: str, file_names: Collection[str]
+    ) -> AsyncIterator[Body]:
+        """Read the body, if the caller can pay for what it asks; its upload is freed at the end."""
+        idempotency_key = idempotency_key_of(request)
+        if kind == MULTIPART:
+            await self.door.check_means(caller, idempotency_key)
+            body = await read_multipart(
+                request,
+                file_names=file_names,
+                bytes_max=self.settings.upload_bytes_max,
+                memory_bytes_max=self.settings.spool_bytes_max,
+            )
+        else:
+            body = await read_json(request)
+            await self.door.check_means(caller, idempotency_key)
+        try:
+            yield replace(body, idempotency_key=idempotency_key)
+        finally:
+            body.close()
+
+    def ask(
+        self, caller: Caller, body: Body, form: OptionsForm, *, dialect: str, model: str
+    ) -> CutoutRequest:
+        """Say what is asked for, as far as it is known before anything is fetched."""
+        return CutoutRequest(
+            caller=caller,
+            source=body.file or Source(b""),
+            model=form.model or model,
+            options=CutoutOptions(),
+            dialect=dialect,
+            idempotency_key=body.idempotency_key,
+            body_sha256=body.fingerprint(),
+        )
+
+    async def first_answer(self, asked: CutoutRequest) -> Finished | None:
+        """Find the answer that the Idempotency-Key stands for, if it does.
+
+        Raises:
+            IdempotencyConflictError: the first request is still running.
+            IdempotencyMismatchError: the first request was another one.
+        """
+        acceptance = Acceptance(self.cutouts.sessions, self.settings, self.cutouts.finishing)
+        first = await acceptance.find_first(asked)
+        if first is None:
+            return None
+        if first.job.state != SUCCEEDED:
+            raise IdempotencyConflictError
+        return Finished.of(first.job, first.balance, is_replayed=True)
+
+    async def with_options(self, asked: CutoutRequest, form: OptionsForm) -> CutoutRequest:
+        """Check the model and the options, then fetch the background that the form names.
+
+        Raises:
+            UnknownModelError, WeightsNotInstalledError: no such model runs here.
+            InvalidOptionError: a value that cannot be honoured.
+            UrlNotAllowedError, UrlUnreachableError, SourceTooLargeError: of `bg_image_url`.
+        """
+        self.cutouts.inference.resolve(asked.model)
+        options = form.options()
+        if form.bg_image_url is not None:
+            with await self.fetcher.fetch(form.bg_image_url) as background:
+                options = replace(options, bg_image=background.read())
+        return replace(asked, options=options)

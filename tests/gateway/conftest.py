@@ -1,0 +1,108 @@
+"""The whole app over ASGI, on this loop, on the real stack; customers with keys; a working hand."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+from litestar import Litestar
+
+from billing.accounts import create_account
+from billing.keys import KeyHasher, create_key
+from billing.ledger import balance_of
+from billing.posting import Balance
+from gateway import jobs
+from gateway.app import House, create_app
+from gateway.settings import Settings
+
+PUBLIC_URL = "https://cutout.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    account_id: UUID
+    key: str
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    @property
+    def x_api_key(self) -> dict[str, str]:
+        return {"x-api-key": self.key}
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings]) -> Settings:
+    return make_settings(public_url=PUBLIC_URL, default_model="cutout-lite")
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Litestar]:
+    app = create_app(settings)
+    async with app.lifespan():
+        yield app
+
+
+@pytest.fixture
+def house(app: Litestar) -> House:
+    house: House = app.state.house
+    return house
+
+
+@pytest.fixture
+async def client(app: Litestar) -> AsyncIterator[AsyncClient]:
+    """Speak to the app on this test's own loop, where its database connections live."""
+    transport = ASGITransport(app)  # type: ignore[arg-type]  # two spellings of ASGI
+    async with AsyncClient(transport=transport, base_url="http://gateway") as client:
+        yield client
+
+
+@pytest.fixture
+def new_customer(house: House) -> Callable[..., Awaitable[Customer]]:
+    """Open an account with a key of its own: tests really commit, and share nothing."""
+
+    async def open_account(*, plan: str = "free", env: str = "live", **key: object) -> Customer:
+        peppers = house.settings.key_peppers
+        hasher = KeyHasher({version: text.get_secret_value() for version, text in peppers.items()})
+        async with house.sessions.begin() as db:
+            account = await create_account(db, name="Ada", plan=plan, actor="test")
+            _, plaintext = await create_key(
+                db, hasher, account_id=account.id, env=env, actor="test", **key
+            )
+            return Customer(account.id, plaintext)
+
+    return open_account
+
+
+@pytest.fixture
+async def customer(new_customer: Callable[..., Awaitable[Customer]]) -> Customer:
+    """A customer of the free plan: 250 credits."""
+    return await new_customer()
+
+
+@pytest.fixture
+def balance(house: House) -> Callable[[Customer], Awaitable[Balance]]:
+    async def read(customer: Customer) -> Balance:
+        async with house.sessions.begin() as db:
+            return await balance_of(db, customer.account_id)
+
+    return read
+
+
+@pytest.fixture
+def work(house: House) -> Callable[[], Awaitable[int]]:
+    """Do what a worker does, until no job waits; tells how many it did."""
+
+    async def work_off() -> int:
+        count = 0
+        while True:
+            async with house.sessions.begin() as db:
+                job = await jobs.claim(db, lease=house.settings.lease)
+            if job is None:
+                return count
+            await house.cutouts.work(job.id, job.attempt)
+            count += 1
+
+    return work_off
