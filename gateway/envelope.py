@@ -43,7 +43,9 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableScopeHeaders.from_message(message).update(_headers(facts))
+                headers = MutableScopeHeaders.from_message(message)
+                headers.update(_headers(facts))
+                headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         structlog.contextvars.bind_contextvars(request_id=facts.request_id)

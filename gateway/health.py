@@ -23,6 +23,7 @@ from gateway.tables import PROCESSING, QUEUED, Job
 
 CHECK_DEADLINE_S: Final = 2.0
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
+TEXT: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it
 OK: Final = "ok"
 AWAY: Final = "away"
 
@@ -134,4 +135,4 @@ class HealthController(Controller):
     @get("/metrics")
     async def read_metrics(self, health: NamedDependency[Health]) -> Response[bytes]:
         await health.count_jobs()
-        return Response(generate_latest(health.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(health.metrics.registry), media_type=TEXT)

@@ -1,20 +1,26 @@
 """The whole app over ASGI, on this loop, on the real stack; customers with keys; a working hand."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from io import BytesIO
 from uuid import UUID
 
 import pytest
+import skimage.data
 from httpx import ASGITransport, AsyncClient
 from litestar import Litestar
+from PIL import Image
 
 from billing.accounts import create_account
+from billing.db import SessionFactory
 from billing.keys import KeyHasher, create_key
 from billing.ledger import balance_of
 from billing.posting import Balance
 from gateway import jobs
 from gateway.app import House, create_app
 from gateway.settings import Settings
+from tests.gateway.workshop import Workshop
 
 PUBLIC_URL = "https://cutout.test"
 
@@ -41,8 +47,21 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[Litestar]:
     app = create_app(settings)
-    async with app.lifespan():
-        yield app
+    started, ending = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with app.lifespan():
+            started.set()
+            await ending.wait()
+
+    # In a task of its own: pytest sets a fixture up in one task and tears it down in another.
+    living = asyncio.create_task(live())
+    await asyncio.wait(
+        [living, asyncio.create_task(started.wait())], return_when=asyncio.FIRST_COMPLETED
+    )
+    yield app
+    ending.set()
+    await living
 
 
 @pytest.fixture
@@ -106,3 +125,36 @@ def work(house: House) -> Callable[[], Awaitable[int]]:
             count += 1
 
     return work_off
+
+
+@pytest.fixture
+async def open_workshop(
+    make_settings: Callable[..., Settings], committed_sessions: SessionFactory
+) -> AsyncIterator[Callable[..., Awaitable[Workshop]]]:
+    """Give what opens the use case without HTTP, with settings of the test's own."""
+    opened: list[Workshop] = []
+
+    async def open_one(**overrides: object) -> Workshop:
+        workshop = Workshop.build(make_settings(**overrides), committed_sessions)
+        await workshop.clear_queue()
+        opened.append(workshop)
+        return workshop
+
+    yield open_one
+    for workshop in opened:
+        await workshop.close()
+
+
+@pytest.fixture
+async def workshop(open_workshop: Callable[..., Awaitable[Workshop]]) -> Workshop:
+    """Give the use case without HTTP; the queue is empty."""
+    return await open_workshop()
+
+
+@pytest.fixture(scope="session")
+def big_picture() -> bytes:
+    """Give a photograph that takes most of a second, so that a test can come in between."""
+    buffer = BytesIO()
+    photograph = Image.fromarray(skimage.data.astronaut())
+    photograph.resize((4000, 4000)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
