@@ -1,0 +1,1 @@
+"""The recipe of our own networks, from pictures to ONNX. Read README.md first."""

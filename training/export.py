@@ -1,0 +1,94 @@
+"""Write a trained network as ONNX: opset 17, weights kept as fp16, arithmetic in fp32.
+
+onnxruntime unfolds the fp16 weights when it loads the file, so half the bytes cost no time.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from training.networks import EdgeNet
+
+OPSET = 17
+SMALL_COUNT = 64
+"""Tensors of fewer numbers stay fp32: biases and shapes weigh nothing."""
+DIFFERENCE_MAX = 0.02
+
+
+class Limited(nn.Module):
+    """The edge network as it is delivered: alpha within 0..1."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        """Return alpha (N, 1, H, W), 0..1."""
+        return self.network(planes).clamp(0, 1)
+
+
+def halve(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Keep large weights as fp16 and cast them back where they are used."""
+    graph, casts = model.graph, []
+    for weight in list(graph.initializer):
+        values = numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < SMALL_COUNT:
+            continue
+        name = weight.name
+        graph.initializer.remove(weight)
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), f"{name}.fp16"))
+        casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
+def export_edge(checkpoint: Path, out: Path) -> float:
+    """Write `out` and return its largest difference from the network itself."""
+    network = EdgeNet()
+    network.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
+    delivered = Limited(network).eval()
+    planes = torch.rand(1, 5, 128, 192)
+    torch.onnx.export(
+        delivered,
+        (planes,),
+        str(out),
+        opset_version=OPSET,
+        input_names=["input"],
+        output_names=["alpha"],
+        dynamic_axes={
+            "input": {0: "tiles", 2: "height", 3: "width"},
+            "alpha": {0: "tiles", 2: "height", 3: "width"},
+        },
+        dynamo=False,
+    )
+    onnx.save(halve(onnx.load(str(out))), str(out))
+    ort_session = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    got = ort_session.run(None, {"input": planes.numpy()})[0]
+    with torch.no_grad():
+        return float(np.abs(got - delivered(planes).numpy()).max())
+
+
+def main() -> None:
+    """Export."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("network", choices=["edge"])
+    arguments.add_argument("checkpoint", type=Path)
+    arguments.add_argument("out", type=Path)
+    given = arguments.parse_args()
+    difference = export_edge(given.checkpoint, given.out)
+    print(f"{given.out.stat().st_size} bytes, differs by {difference:.4f} at most")
+    if difference > DIFFERENCE_MAX:
+        raise SystemExit("the file does not do what the network does")
+
+
+if __name__ == "__main__":
+    main()

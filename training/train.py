@@ -1,0 +1,179 @@
+"""Train a network: restartable, seeded, the same on CPU and GPU.
+
+The rate is constant and then falls to zero over the last part (`--cooldown`) of `--steps`. A run
+that is stopped goes on from its last checkpoint; a run that must end earlier than planned is
+restarted with fewer steps, and cools down from there.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from training.edge_samples import edge_batches
+from training.generate import read_backgrounds
+from training.losses import edge_loss
+from training.networks import EdgeNet
+
+CHECKPOINT_EVERY = 100
+AVERAGE_DECAY_MAX = 0.998
+WARM_UP_STEPS = 100
+
+
+class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Batches made by the processor's cores while the network learns."""
+
+    def __init__(self, given: argparse.Namespace, start: int) -> None:
+        super().__init__()
+        self.given, self.start = given, start
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield (input, truth), seeded by the step at which the run began and by the worker."""
+        cv2.setNumThreads(1)
+        worker = get_worker_info()
+        seed = (self.given.seed * 1_000_003 + self.start) * 64 + (worker.id if worker else 0)
+        photos = read_backgrounds(self.given.pack)
+        for planes, truth in edge_batches(seed, self.given.pool, photos, self.given.batch):
+            yield torch.from_numpy(planes), torch.from_numpy(truth)
+
+
+def rate_at(step: int, given: argparse.Namespace) -> float:
+    """Return the learning rate of `step`."""
+    cooled = (given.steps - step) / max(1.0, given.cooldown * given.steps)
+    return float(given.rate * min(1.0, (step + 1) / WARM_UP_STEPS, max(0.0, cooled)))
+
+
+class Run:
+    """A network in training, its running average, its optimiser and where it stands."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        torch.manual_seed(given.seed)
+        self.given = given
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network: nn.Module = EdgeNet()
+        self.average: nn.Module = EdgeNet()
+        for network in (self.network, self.average):
+            network.to(self.device, memory_format=torch.channels_last)
+        self.average.load_state_dict(self.network.state_dict())
+        many = [p for p in self.network.parameters() if p.ndim > 1]
+        few = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": many, "weight_decay": 0.02}, {"params": few, "weight_decay": 0.0}],
+            lr=given.rate,
+        )
+        self.step, self.seconds, self.smooth_loss = 0, 0.0, float("nan")
+        self._resume()
+
+    def _resume(self) -> None:
+        path = self.given.out / "last.pt"
+        if path.exists():
+            kept = torch.load(path, map_location=self.device)
+            self.network.load_state_dict(kept["network"])
+            self.average.load_state_dict(kept["average"])
+            self.optimiser.load_state_dict(kept["optimiser"])
+            self.step, self.seconds = kept["step"], kept["seconds"]
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        kept = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        torch.save(kept, self.given.out / "next.pt")
+        (self.given.out / "next.pt").replace(self.given.out / "last.pt")
+
+    def learn(self, planes: torch.Tensor, truth: torch.Tensor) -> float:
+        """Take one step and return its loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(self.step, self.given)
+        planes = planes.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            guess = self.network(planes)
+        loss = edge_loss(guess.float(), truth.to(self.device))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
+        if torch.isfinite(norm):
+            self.optimiser.step()
+        self.step += 1
+        self._average()
+        return float(loss.detach())
+
+    def _average(self) -> None:
+        decay = min(AVERAGE_DECAY_MAX, (1 + self.step) / (20 + self.step))
+        with torch.no_grad():
+            kept, fresh = self.average.state_dict(), self.network.state_dict()
+            for name, value in kept.items():
+                if value.is_floating_point():
+                    value.lerp_(fresh[name], 1 - decay)
+
+    def go(self) -> None:
+        """Learn until the last step, saying how it goes."""
+        loader = DataLoader(
+            Batches(self.given, self.step),
+            batch_size=None,
+            num_workers=self.given.workers,
+            prefetch_factor=4 if self.given.workers else None,
+        )
+        self.network.train()
+        began, before, losses = time.monotonic(), self.seconds, []
+        for planes, truth in loader:
+            if self.step >= self.given.steps:
+                break
+            losses.append(self.learn(planes, truth))
+            self.seconds = before + time.monotonic() - began
+            if self.step % CHECKPOINT_EVERY == 0 or self.step == self.given.steps:
+                self.save()
+                self._note(float(np.mean(losses)))
+                losses = []
+
+    def _note(self, loss: float) -> None:
+        line = {
+            "step": self.step,
+            "samples": self.step * self.given.batch,
+            "minutes": round(self.seconds / 60, 1),
+            "rate": round(rate_at(self.step, self.given), 6),
+            "loss": round(loss, 5),
+        }
+        with (self.given.out / "curve.jsonl").open("a", encoding="utf-8") as curve:
+            curve.write(json.dumps(line) + "\n")
+        print(line, flush=True)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("network", choices=["edge"])
+    arguments.add_argument("--pack", type=Path, required=True, help="the unpacked photos.tar")
+    arguments.add_argument("--pool", type=Path, required=True, help="from generate.py")
+    arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--steps", type=int, default=4000)
+    arguments.add_argument("--batch", type=int, default=16)
+    arguments.add_argument("--rate", type=float, default=2e-3)
+    arguments.add_argument("--cooldown", type=float, default=0.3)
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--workers", type=int, default=1)
+    arguments.add_argument("--threads", type=int, default=2)
+    return arguments.parse_args()
+
+
+def main() -> None:
+    """Train."""
+    given = parse()
+    given.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(given.threads)
+    Run(given).go()
+
+
+if __name__ == "__main__":
+    main()
