@@ -153,7 +153,8 @@ class Fetcher:
         # h11 has seen to it that this is a number, and reads no more than it says.
         if int(headers.get(b"content-length", b"0")) > self._bytes_max:
             raise SourceTooLargeError(self._bytes_max)
-        async with aclosing(at_least(response.aiter_stream())) as chunks:
+        chunks = at_least(response.aiter_stream(), RATE_BYTES_PER_S_MIN, RATE_WINDOW_S)
+        async with aclosing(chunks):
             return await spool(chunks, self._bytes_max, memory_bytes_max=self._memory_bytes_max)
 
     async def _judged_addresses(self, target: Target) -> Sequence[IPAddress]:
@@ -182,9 +183,7 @@ async def _loopback_addresses(target: Target) -> Sequence[IPAddress]:
 
 
 async def at_least(
-    chunks: AsyncIterable[bytes],
-    bytes_per_s: int = RATE_BYTES_PER_S_MIN,
-    window_s: float = RATE_WINDOW_S,
+    chunks: AsyncIterable[bytes], bytes_per_s: int, window_s: float
 ) -> AsyncGenerator[bytes, None]:
     """Pass `chunks` on while each `window_s` spent waiting for them brings its bytes.
 
