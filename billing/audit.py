@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing.tables import AuditEvent, AuditHead
+from billing.staff_tables import AuditEvent, AuditHead
 
 
 async def record(

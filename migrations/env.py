@@ -2,10 +2,13 @@
 
 from alembic import context
 
+import billing.staff_tables
 import billing.tables
+import gateway.tables
 from billing.db import Base
 
-_ = billing.tables  # its tables are in Base.metadata once it is imported
+# Their tables are in Base.metadata once they are imported.
+_ = billing.tables, billing.staff_tables, gateway.tables
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -10,7 +10,7 @@
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP
+    RAISE EXCEPTION '%: % refused, what was written stays', TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'restrict_violation';
 END $$;
 
@@ -31,50 +31,43 @@ CREATE TRIGGER plan_version_immutable BEFORE UPDATE OR DELETE ON plan_version
 
 -- Every transaction sums to zero ---------------------------------------------------------------
 
+-- By statement, not by row and at commit: ledger_post inserts a transaction's entries in one
+-- statement, so the rule can hold at once, and costs one look instead of one for each entry.
 CREATE FUNCTION check_txn_sums_to_zero() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    total bigint;
+    unbalanced bigint;
 BEGIN
-    SELECT sum(amount) INTO total FROM ledger_entry WHERE txn_id = NEW.txn_id;
-    IF total <> 0 THEN
-        RAISE EXCEPTION 'entries of ledger_txn % sum to %, not 0', NEW.txn_id, total
+    SELECT txn_id INTO unbalanced
+    FROM (SELECT DISTINCT txn_id FROM inserted) touched
+    -- As a sub-select, so that it is looked up by the primary key however large the table is.
+    WHERE (SELECT sum(amount) FROM ledger_entry e WHERE e.txn_id = touched.txn_id) <> 0
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'entries of ledger_txn % do not sum to 0', unbalanced
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN NULL;
 END $$;
 
-CREATE CONSTRAINT TRIGGER ledger_entry_sums_to_zero AFTER INSERT ON ledger_entry
-    DEFERRABLE INITIALLY DEFERRED
-    FOR EACH ROW EXECUTE FUNCTION check_txn_sums_to_zero();
+CREATE TRIGGER ledger_entry_sums_to_zero AFTER INSERT ON ledger_entry
+    REFERENCING NEW TABLE AS inserted
+    FOR EACH STATEMENT EXECUTE FUNCTION check_txn_sums_to_zero();
 
--- A hold leaves `held` once; a closed grant stays closed ---------------------------------------
-
-CREATE FUNCTION check_hold_settles_once() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF OLD.state <> 'held' THEN
-        RAISE EXCEPTION 'hold % is %, for ever', OLD.job_id, OLD.state
-            USING ERRCODE = 'restrict_violation';
-    END IF;
-    RETURN NEW;
-END $$;
+-- A hold leaves `held` once; what a grant is does not change -----------------------------------
 
 CREATE TRIGGER hold_settles_once BEFORE UPDATE ON hold
-    FOR EACH ROW EXECUTE FUNCTION check_hold_settles_once();
-
-CREATE FUNCTION check_grant_is_immutable() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF (NEW.id, NEW.account_id, NEW.source, NEW.amount, NEW.priority, NEW.effective_at)
-        IS DISTINCT FROM
-       (OLD.id, OLD.account_id, OLD.source, OLD.amount, OLD.priority, OLD.effective_at)
-       OR NEW.expires_at IS DISTINCT FROM OLD.expires_at
-       OR (OLD.closed_at IS NOT NULL AND NEW.closed_at IS DISTINCT FROM OLD.closed_at) THEN
-        RAISE EXCEPTION 'grant % is immutable', OLD.id USING ERRCODE = 'restrict_violation';
-    END IF;
-    RETURN NEW;
-END $$;
+    FOR EACH ROW WHEN (OLD.state <> 'held' OR OLD.amount <> NEW.amount
+                       OR OLD.account_id <> NEW.account_id)
+    EXECUTE FUNCTION refuse_change();
 
 CREATE TRIGGER credit_grant_immutable BEFORE UPDATE ON credit_grant
-    FOR EACH ROW EXECUTE FUNCTION check_grant_is_immutable();
+    FOR EACH ROW WHEN (
+        OLD.account_id <> NEW.account_id OR OLD.amount <> NEW.amount
+        OR OLD.source <> NEW.source OR OLD.priority <> NEW.priority
+        OR OLD.effective_at <> NEW.effective_at
+        OR OLD.expires_at IS DISTINCT FROM NEW.expires_at
+        OR (OLD.closed_at IS NOT NULL AND OLD.closed_at IS DISTINCT FROM NEW.closed_at))
+    EXECUTE FUNCTION refuse_change();
 
 -- The chain ------------------------------------------------------------------------------------
 
@@ -93,64 +86,73 @@ $$;
 
 CREATE FUNCTION ledger_post(
     p_account uuid, p_op text, p_ref text, p_actor text, p_reason text, p_reverses bigint,
-    p_at timestamptz, p_buckets text[], p_grants uuid[], p_amounts bigint[]
+    p_at timestamptz, p_buckets text[], p_grants uuid[], p_amounts bigint[],
+    p_open_holds int DEFAULT 0
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     books credit_account;
     posted_id bigint;
     posted_hash bytea;
-    d_available bigint := 0;
-    d_held bigint := 0;
-    d_consumed bigint := 0;
-    d_expired bigint := 0;
+    issued bigint;
+    balances bigint[] := '{}';
 BEGIN
     SELECT * INTO STRICT books FROM credit_account WHERE account_id = p_account FOR UPDATE;
     posted_hash := ledger_hash(
         books.last_hash, p_account, books.account_seq + 1, p_op, p_ref, p_actor, p_reason,
         p_reverses, p_at, p_buckets, p_grants, p_amounts);
+    issued := -(books.available + books.held + books.consumed + books.expired);
+    FOR i IN 1 .. cardinality(p_amounts) LOOP
+        CASE p_buckets[i]
+            WHEN 'available' THEN
+                books.available := books.available + p_amounts[i];
+                balances := balances || books.available;
+            WHEN 'held' THEN
+                books.held := books.held + p_amounts[i];
+                balances := balances || books.held;
+            WHEN 'consumed' THEN
+                books.consumed := books.consumed + p_amounts[i];
+                balances := balances || books.consumed;
+            WHEN 'expired' THEN
+                books.expired := books.expired + p_amounts[i];
+                balances := balances || books.expired;
+            WHEN 'issued' THEN
+                issued := issued + p_amounts[i];
+                balances := balances || issued;
+        END CASE;
+    END LOOP;
+
+    UPDATE credit_account SET
+        available = books.available,
+        held = books.held,
+        consumed = books.consumed,
+        expired = books.expired,
+        open_holds = books.open_holds + p_open_holds,
+        account_seq = books.account_seq + 1,
+        last_hash = posted_hash,
+        advanced_at = greatest(books.advanced_at, p_at)
+    WHERE account_id = p_account;
+    UPDATE credit_grant g SET
+        remaining = g.remaining + moved.available,
+        held = g.held + moved.held
+    FROM (
+        SELECT grant_id,
+               coalesce(sum(amount) FILTER (WHERE bucket = 'available'), 0) AS available,
+               coalesce(sum(amount) FILTER (WHERE bucket = 'held'), 0) AS held
+        FROM unnest(p_buckets, p_grants, p_amounts) AS entry (bucket, grant_id, amount)
+        WHERE grant_id IS NOT NULL
+        GROUP BY grant_id
+    ) moved
+    WHERE g.id = moved.grant_id AND g.account_id = p_account;
+
     INSERT INTO ledger_txn (account_id, account_seq, op, ref, actor, reason, reverses,
                             effective_at, prev_hash, hash)
     VALUES (p_account, books.account_seq + 1, p_op, p_ref, p_actor, p_reason, p_reverses,
             p_at, books.last_hash, posted_hash)
     RETURNING id INTO posted_id;
-
     INSERT INTO ledger_entry (txn_id, line, bucket, grant_id, amount, balance_after)
-    SELECT posted_id, line, bucket, grant_id, amount,
-           sum(amount) OVER (PARTITION BY bucket ORDER BY line) + CASE bucket
-               WHEN 'available' THEN books.available
-               WHEN 'held' THEN books.held
-               WHEN 'consumed' THEN books.consumed
-               WHEN 'expired' THEN books.expired
-               ELSE -(books.available + books.held + books.consumed + books.expired)
-           END
-    FROM unnest(p_buckets, p_grants, p_amounts) WITH ORDINALITY
-        AS entry (bucket, grant_id, amount, line);
-
-    FOR i IN 1 .. cardinality(p_amounts) LOOP
-        CASE p_buckets[i]
-            WHEN 'available' THEN d_available := d_available + p_amounts[i];
-            WHEN 'held' THEN d_held := d_held + p_amounts[i];
-            WHEN 'consumed' THEN d_consumed := d_consumed + p_amounts[i];
-            WHEN 'expired' THEN d_expired := d_expired + p_amounts[i];
-            ELSE NULL;  -- issued is what makes the sum zero; it has no column
-        END CASE;
-        IF p_grants[i] IS NOT NULL AND p_buckets[i] IN ('available', 'held') THEN
-            UPDATE credit_grant SET
-                remaining = remaining + CASE p_buckets[i] WHEN 'available' THEN p_amounts[i] ELSE 0 END,
-                held = held + CASE p_buckets[i] WHEN 'held' THEN p_amounts[i] ELSE 0 END
-            WHERE id = p_grants[i] AND account_id = p_account;
-        END IF;
-    END LOOP;
-
-    UPDATE credit_account SET
-        available = available + d_available,
-        held = held + d_held,
-        consumed = consumed + d_consumed,
-        expired = expired + d_expired,
-        account_seq = books.account_seq + 1,
-        last_hash = posted_hash,
-        advanced_at = greatest(advanced_at, p_at)
-    WHERE account_id = p_account;
+    SELECT posted_id, line, bucket, grant_id, amount, balance_after
+    FROM unnest(p_buckets, p_grants, p_amounts, balances) WITH ORDINALITY
+        AS entry (bucket, grant_id, amount, balance_after, line);
     RETURN posted_id;
 END $$;
 
@@ -159,14 +161,8 @@ END $$;
 CREATE TYPE hold_outcome AS (
     status text,             -- 'done', or why not; nothing is written unless it is 'done'
     available bigint, held bigint, consumed bigint, expired bigint, credit_limit bigint,
-    budget_left bigint       -- of the key, where it has a budget
+    budget_left bigint       -- of the key, where it is the budget that does not suffice
 );
-
-CREATE FUNCTION hold_outcome_for(p_status text, p_account uuid, p_budget_left bigint DEFAULT NULL)
-RETURNS hold_outcome LANGUAGE sql STABLE AS $$
-    SELECT p_status, available, held, consumed, expired, credit_limit, p_budget_left
-    FROM credit_account WHERE account_id = p_account
-$$;
 
 CREATE FUNCTION place_hold(
     p_account uuid, p_job uuid, p_amount bigint, p_concurrency_max bigint, p_api_key uuid,
@@ -175,89 +171,85 @@ CREATE FUNCTION place_hold(
 DECLARE
     books credit_account;
     account_status text;
+    refusal text;
     moment timestamptz;
-    key_budget_credits bigint;
-    key_period timestamptz;
-    key_used bigint;
+    budget record;
     wanted bigint := p_amount;
     payer record;
     payers uuid[] := '{}';
     parts bigint[] := '{}';
+    minus_parts bigint[] := '{}';
+    froms text[] := '{}';
+    tos text[] := '{}';
 BEGIN
     SELECT * INTO books FROM credit_account WHERE account_id = p_account FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN ROW('unknown', 0, 0, 0, 0, 0, NULL)::hold_outcome;
-    END IF;
-    moment := greatest(coalesce(p_at, clock_timestamp()), books.advanced_at);
-    IF books.next_due_at <= moment THEN
-        RETURN hold_outcome_for('due', p_account);
-    END IF;
-    PERFORM 1 FROM hold WHERE job_id = p_job;
-    IF FOUND THEN
-        RETURN hold_outcome_for('duplicate', p_account);
-    END IF;
     SELECT status INTO account_status FROM account WHERE id = p_account;
-    IF account_status <> 'active' THEN
-        RETURN hold_outcome_for(account_status, p_account);
-    END IF;
-    IF books.open_holds >= p_concurrency_max THEN
-        RETURN hold_outcome_for('too_many', p_account);
-    END IF;
-    IF books.available + books.credit_limit < p_amount THEN
-        RETURN hold_outcome_for('insufficient', p_account);
+    moment := greatest(coalesce(p_at, clock_timestamp()), books.advanced_at);
+    refusal := CASE
+        WHEN books.account_id IS NULL THEN 'unknown'
+        WHEN books.next_due_at <= moment THEN 'due'
+        WHEN EXISTS (SELECT FROM hold WHERE job_id = p_job) THEN 'duplicate'
+        WHEN account_status <> 'active' THEN account_status
+        WHEN books.open_holds >= p_concurrency_max THEN 'too_many'
+        WHEN books.available + books.credit_limit < p_amount THEN 'insufficient'
+    END;
+    IF refusal IS NOT NULL THEN
+        RETURN ROW(refusal, books.available, books.held, books.consumed, books.expired,
+                   books.credit_limit, NULL)::hold_outcome;
     END IF;
 
     IF p_api_key IS NOT NULL AND p_amount > 0 THEN
         -- Exact, because whoever holds for this account holds its mutex now.
-        SELECT k.budget_credits, s.period_start, coalesce(b.used, 0)
-        INTO key_budget_credits, key_period, key_used
+        SELECT k.budget_credits - coalesce(b.used, 0) AS is_left, s.period_start INTO budget
         FROM api_key k
         JOIN subscription s ON s.account_id = k.account_id AND s.ended_at IS NULL
         LEFT JOIN key_budget b ON b.api_key_id = k.id AND b.period_start = s.period_start
         WHERE k.id = p_api_key AND k.account_id = p_account AND k.budget_credits IS NOT NULL;
-        IF FOUND THEN
-            IF key_used + p_amount > key_budget_credits THEN
-                RETURN hold_outcome_for('over_budget', p_account, key_budget_credits - key_used);
-            END IF;
+        IF FOUND AND budget.is_left < p_amount THEN
+            RETURN ROW('over_budget', books.available, books.held, books.consumed, books.expired,
+                       books.credit_limit, budget.is_left)::hold_outcome;
+        ELSIF FOUND THEN
             INSERT INTO key_budget (api_key_id, period_start, used)
-            VALUES (p_api_key, key_period, p_amount)
+            VALUES (p_api_key, budget.period_start, p_amount)
             ON CONFLICT (api_key_id, period_start) DO UPDATE SET used = key_budget.used + p_amount;
         END IF;
     END IF;
 
-    FOR payer IN
-        SELECT id, remaining FROM credit_grant
-        WHERE account_id = p_account AND closed_at IS NULL AND remaining > 0
-        -- The burn-down, as in billing/burndown.py.
-        ORDER BY priority, expires_at NULLS LAST, effective_at, id
-    LOOP
-        EXIT WHEN wanted = 0;
-        payers := payers || payer.id;
-        parts := parts || least(wanted, payer.remaining);
-        wanted := wanted - least(wanted, payer.remaining);
-    END LOOP;
-    IF wanted > 0 THEN  -- the rest is drawn on the credit limit
-        payers := payers || NULL::uuid;
-        parts := parts || wanted;
-    END IF;
-
     INSERT INTO hold (job_id, account_id, api_key_id, amount, placed_at)
     VALUES (p_job, p_account, p_api_key, p_amount, moment);
-    UPDATE credit_account SET open_holds = open_holds + 1, advanced_at = moment
-    WHERE account_id = p_account;
-    IF p_amount > 0 THEN
+    IF p_amount = 0 THEN
+        UPDATE credit_account SET open_holds = open_holds + 1, advanced_at = moment
+        WHERE account_id = p_account;
+    ELSE
+        FOR payer IN
+            SELECT id, remaining FROM credit_grant
+            WHERE account_id = p_account AND closed_at IS NULL AND remaining > 0
+            -- The burn-down, as in billing/burndown.py.
+            ORDER BY priority, expires_at NULLS LAST, effective_at, id
+        LOOP
+            payers := payers || payer.id;
+            parts := parts || least(wanted, payer.remaining);
+            wanted := wanted - least(wanted, payer.remaining);
+            EXIT WHEN wanted = 0;
+        END LOOP;
+        IF wanted > 0 THEN  -- the rest is drawn on the credit limit
+            payers := payers || NULL::uuid;
+            parts := parts || wanted;
+        END IF;
+        FOR i IN 1 .. cardinality(parts) LOOP
+            minus_parts := minus_parts || -parts[i];
+            froms := froms || 'available'::text;
+            tos := tos || 'held'::text;
+        END LOOP;
         INSERT INTO hold_slice (job_id, line, grant_id, amount)
         SELECT p_job, line, grant_id, amount
         FROM unnest(payers, parts) WITH ORDINALITY AS slice (grant_id, amount, line);
         PERFORM ledger_post(
             p_account, 'hold', p_job::text, 'gateway', '', NULL, moment,
-            array_fill('available'::text, ARRAY[cardinality(parts)])
-                || array_fill('held'::text, ARRAY[cardinality(parts)]),
-            payers || payers,
-            (SELECT array_agg(-part ORDER BY n) FROM unnest(parts) WITH ORDINALITY AS p (part, n))
-                || parts);
+            froms || tos, payers || payers, minus_parts || parts, 1);
     END IF;
-    RETURN hold_outcome_for('done', p_account);
+    RETURN ROW('done', books.available - p_amount, books.held + p_amount, books.consumed,
+               books.expired, books.credit_limit, NULL)::hold_outcome;
 END $$;
 
 CREATE FUNCTION capture_hold(p_job uuid, p_at timestamptz) RETURNS hold_outcome
@@ -266,36 +258,42 @@ DECLARE
     placed hold;
     books credit_account;
     moment timestamptz;
-    payers uuid[];
-    parts bigint[];
+    slice record;
+    payers uuid[] := '{}';
+    parts bigint[] := '{}';
+    minus_parts bigint[] := '{}';
+    froms text[] := '{}';
+    tos text[] := '{}';
     txn bigint;
 BEGIN
     SELECT * INTO placed FROM hold WHERE job_id = p_job FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN ROW('missing', 0, 0, 0, 0, 0, NULL)::hold_outcome;
-    END IF;
-    IF placed.state <> 'held' THEN
-        RETURN hold_outcome_for(placed.state, placed.account_id);
+    IF NOT FOUND OR placed.state <> 'held' THEN
+        RETURN ROW(coalesce(placed.state, 'missing'), 0, 0, 0, 0, 0, NULL)::hold_outcome;
     END IF;
     SELECT * INTO STRICT books FROM credit_account
     WHERE account_id = placed.account_id FOR UPDATE;
     moment := greatest(coalesce(p_at, clock_timestamp()), books.advanced_at);
     IF books.next_due_at <= moment THEN
-        RETURN hold_outcome_for('due', placed.account_id);
+        RETURN ROW('due', 0, 0, 0, 0, 0, NULL)::hold_outcome;
     END IF;
-    IF placed.amount > 0 THEN
-        SELECT array_agg(grant_id ORDER BY line), array_agg(amount ORDER BY line)
-        INTO payers, parts FROM hold_slice WHERE job_id = p_job;
+    IF placed.amount = 0 THEN
+        UPDATE credit_account SET open_holds = open_holds - 1, advanced_at = moment
+        WHERE account_id = placed.account_id;
+    ELSE
+        FOR slice IN SELECT grant_id, amount FROM hold_slice WHERE job_id = p_job ORDER BY line
+        LOOP
+            payers := payers || slice.grant_id;
+            parts := parts || slice.amount;
+            minus_parts := minus_parts || -slice.amount;
+            froms := froms || 'held'::text;
+            tos := tos || 'consumed'::text;
+        END LOOP;
         txn := ledger_post(
             placed.account_id, 'capture', p_job::text, 'gateway', '', NULL, moment,
-            array_fill('held'::text, ARRAY[cardinality(parts)])
-                || array_fill('consumed'::text, ARRAY[cardinality(parts)]),
-            payers || payers,
-            (SELECT array_agg(-part ORDER BY n) FROM unnest(parts) WITH ORDINALITY AS p (part, n))
-                || parts);
+            froms || tos, payers || payers, minus_parts || parts, -1);
     END IF;
     UPDATE hold SET state = 'captured', txn_id = txn, settled_at = moment WHERE job_id = p_job;
-    UPDATE credit_account SET open_holds = open_holds - 1, advanced_at = moment
-    WHERE account_id = placed.account_id;
-    RETURN hold_outcome_for('done', placed.account_id);
+    RETURN ROW('done', books.available, books.held - placed.amount,
+               books.consumed + placed.amount, books.expired, books.credit_limit,
+               NULL)::hold_outcome;
 END $$;

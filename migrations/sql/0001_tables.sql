@@ -1,5 +1,5 @@
 -- The ledger's tables, in the order in which they need each other. What each is for is said in
--- billing/tables.py, which a test holds equal to this.
+-- billing/tables.py and billing/staff_tables.py, which a test holds equal to this.
 
 CREATE TABLE account (
     id UUID NOT NULL,
@@ -175,28 +175,6 @@ CREATE TABLE credit_grant (
 
 CREATE INDEX ix_credit_grant_burn_down ON credit_grant (account_id, priority, expires_at, effective_at, id) WHERE closed_at IS NULL;
 
-CREATE TABLE ledger_txn (
-    id BIGINT GENERATED ALWAYS AS IDENTITY,
-    account_id UUID NOT NULL,
-    account_seq BIGINT NOT NULL,
-    op TEXT NOT NULL,
-    ref TEXT NOT NULL,
-    actor TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    reverses BIGINT,
-    effective_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    created_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
-    prev_hash BYTEA NOT NULL,
-    hash BYTEA NOT NULL,
-    CONSTRAINT pk_ledger_txn PRIMARY KEY (id),
-    CONSTRAINT uq_ledger_txn_account_id_op_ref UNIQUE (account_id, op, ref),
-    CONSTRAINT uq_ledger_txn_account_id_account_seq UNIQUE (account_id, account_seq),
-    CONSTRAINT ck_ledger_txn_op_known CHECK (op IN ('grant', 'hold', 'capture', 'release', 'expire', 'rollover', 'adjust', 'refund', 'void')),
-    CONSTRAINT fk_ledger_txn_account_id_account FOREIGN KEY(account_id) REFERENCES account (id),
-    CONSTRAINT uq_ledger_txn_reverses UNIQUE (reverses),
-    CONSTRAINT fk_ledger_txn_reverses_ledger_txn FOREIGN KEY(reverses) REFERENCES ledger_txn (id)
-);
-
 CREATE TABLE plan_version (
     id UUID NOT NULL,
     plan TEXT NOT NULL,
@@ -239,28 +217,6 @@ CREATE TABLE billing_period (
     CONSTRAINT fk_billing_period_plan_version_id_plan_version FOREIGN KEY(plan_version_id) REFERENCES plan_version (id)
 );
 
-CREATE TABLE hold (
-    job_id UUID NOT NULL,
-    account_id UUID NOT NULL,
-    api_key_id UUID,
-    amount BIGINT NOT NULL,
-    state TEXT DEFAULT 'held' NOT NULL,
-    txn_id BIGINT,
-    placed_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    settled_at TIMESTAMP WITH TIME ZONE,
-    CONSTRAINT pk_hold PRIMARY KEY (job_id),
-    CONSTRAINT ck_hold_amount_not_negative CHECK (amount >= 0),
-    CONSTRAINT ck_hold_state_known CHECK (state IN ('held', 'captured', 'released', 'expired')),
-    CONSTRAINT ck_hold_settled_with_time CHECK ((state = 'held') = (settled_at IS NULL)),
-    CONSTRAINT fk_hold_account_id_account FOREIGN KEY(account_id) REFERENCES account (id),
-    CONSTRAINT fk_hold_api_key_id_api_key FOREIGN KEY(api_key_id) REFERENCES api_key (id),
-    CONSTRAINT fk_hold_txn_id_ledger_txn FOREIGN KEY(txn_id) REFERENCES ledger_txn (id)
-);
-
-CREATE INDEX ix_hold_account_id_placed_at ON hold (account_id, placed_at);
-
-CREATE INDEX ix_hold_open ON hold (account_id) WHERE state = 'held';
-
 CREATE TABLE key_budget (
     api_key_id UUID NOT NULL,
     period_start TIMESTAMP WITH TIME ZONE NOT NULL,
@@ -271,21 +227,28 @@ CREATE TABLE key_budget (
 )
  WITH (fillfactor = 50);
 
-CREATE TABLE ledger_entry (
-    txn_id BIGINT NOT NULL,
-    line SMALLINT NOT NULL,
-    bucket TEXT NOT NULL,
-    grant_id UUID,
-    amount BIGINT NOT NULL,
-    balance_after BIGINT NOT NULL,
-    CONSTRAINT pk_ledger_entry PRIMARY KEY (txn_id, line),
-    CONSTRAINT ck_ledger_entry_amount_not_zero CHECK (amount <> 0),
-    CONSTRAINT ck_ledger_entry_bucket_known CHECK (bucket IN ('issued', 'available', 'held', 'consumed', 'expired')),
-    CONSTRAINT fk_ledger_entry_txn_id_ledger_txn FOREIGN KEY(txn_id) REFERENCES ledger_txn (id),
-    CONSTRAINT fk_ledger_entry_grant_id_credit_grant FOREIGN KEY(grant_id) REFERENCES credit_grant (id)
+CREATE TABLE ledger_txn (
+    id BIGINT GENERATED ALWAYS AS IDENTITY,
+    account_id UUID NOT NULL,
+    account_seq BIGINT NOT NULL,
+    op TEXT NOT NULL,
+    ref TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    reverses BIGINT,
+    effective_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    prev_hash BYTEA NOT NULL,
+    hash BYTEA NOT NULL,
+    CONSTRAINT pk_ledger_txn PRIMARY KEY (id),
+    CONSTRAINT uq_ledger_txn_account_id_op_ref UNIQUE (account_id, op, ref),
+    CONSTRAINT uq_ledger_txn_account_id_account_seq UNIQUE (account_id, account_seq),
+    CONSTRAINT ck_ledger_txn_op_known CHECK (op IN ('grant', 'hold', 'capture', 'release', 'expire', 'rollover', 'adjust', 'refund', 'void')),
+    CONSTRAINT fk_ledger_txn_account_id_credit_account FOREIGN KEY(account_id) REFERENCES credit_account (account_id),
+    CONSTRAINT fk_ledger_txn_reverses_ledger_txn FOREIGN KEY(reverses) REFERENCES ledger_txn (id)
 );
 
-CREATE INDEX ix_ledger_entry_grant_id ON ledger_entry (grant_id);
+CREATE UNIQUE INDEX uq_ledger_txn_reverses ON ledger_txn (reverses) WHERE reverses IS NOT NULL;
 
 CREATE TABLE subscription (
     id UUID NOT NULL,
@@ -304,6 +267,39 @@ CREATE TABLE subscription (
 );
 
 CREATE UNIQUE INDEX uq_subscription_live ON subscription (account_id) WHERE ended_at IS NULL;
+
+CREATE TABLE hold (
+    job_id UUID NOT NULL,
+    account_id UUID NOT NULL,
+    api_key_id UUID,
+    amount BIGINT NOT NULL,
+    state TEXT DEFAULT 'held' NOT NULL,
+    txn_id BIGINT,
+    placed_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    settled_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_hold PRIMARY KEY (job_id),
+    CONSTRAINT ck_hold_amount_not_negative CHECK (amount >= 0),
+    CONSTRAINT ck_hold_state_known CHECK (state IN ('held', 'captured', 'released', 'expired')),
+    CONSTRAINT ck_hold_settled_with_time CHECK ((state = 'held') = (settled_at IS NULL)),
+    CONSTRAINT fk_hold_account_id_credit_account FOREIGN KEY(account_id) REFERENCES credit_account (account_id),
+    CONSTRAINT fk_hold_txn_id_ledger_txn FOREIGN KEY(txn_id) REFERENCES ledger_txn (id)
+);
+
+CREATE INDEX ix_hold_open ON hold (account_id) WHERE state = 'held';
+
+CREATE TABLE ledger_entry (
+    txn_id BIGINT NOT NULL,
+    line SMALLINT NOT NULL,
+    bucket TEXT NOT NULL,
+    grant_id UUID,
+    amount BIGINT NOT NULL,
+    balance_after BIGINT NOT NULL,
+    CONSTRAINT pk_ledger_entry PRIMARY KEY (txn_id, line),
+    CONSTRAINT ck_ledger_entry_amount_not_zero CHECK (amount <> 0),
+    CONSTRAINT ck_ledger_entry_bucket_known CHECK (bucket IN ('issued', 'available', 'held', 'consumed', 'expired')),
+    CONSTRAINT fk_ledger_entry_txn_id_ledger_txn FOREIGN KEY(txn_id) REFERENCES ledger_txn (id),
+    CONSTRAINT fk_ledger_entry_grant_id_credit_grant FOREIGN KEY(grant_id) REFERENCES credit_grant (id)
+);
 
 CREATE TABLE hold_slice (
     job_id UUID NOT NULL,

@@ -21,10 +21,7 @@ TABLES = (
     " ledger_entry ledger_txn credit_grant credit_account billing_period subscription api_key"
     " account plan_version plan"
 )
-FUNCTIONS = (
-    "capture_hold place_hold hold_outcome_for ledger_post ledger_hash check_grant_is_immutable"
-    " check_hold_settles_once check_txn_sums_to_zero refuse_change"
-)
+FUNCTIONS = "capture_hold place_hold ledger_post ledger_hash check_txn_sums_to_zero refuse_change"
 
 
 def upgrade() -> None:
