@@ -1,0 +1,208 @@
+"""The gateway's tables: jobs, the bells still to be rung, idempotency records.
+
+Credits are the ledger's (`billing/tables.py`); a job and its hold share their id. All times are the
+database's. The database states the invariants, so that a bug is an error and not a wrong bill.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Interval,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+import billing.tables  # noqa: F401  # the foreign keys below name its tables
+from billing.db import Base
+
+QUEUED: Final = "queued"
+PROCESSING: Final = "processing"
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+CANCELED: Final = "canceled"
+ENDED: Final = (SUCCEEDED, FAILED, CANCELED)
+
+PRIORITY: Final = "priority"
+STANDARD: Final = "standard"
+
+NOW: Final = text("now()")
+
+
+class Fence(NamedTuple):
+    """Which attempt at which job: who changes a running job has to name both."""
+
+    job_id: UUID
+    attempt: int
+
+
+class Job(Base):
+    """One cutout to be made.
+
+    `queued` (asynchronous only) -> `processing` -> `succeeded` | `failed` | `canceled`; a lost or
+    handed-back attempt goes from `processing` to `queued` with the next `attempt`, which is the
+    fence: only the holder of the present attempt may end the job. A request that waits for its
+    answer begins in `processing`.
+    """
+
+    __tablename__ = "job"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('queued', 'processing', 'succeeded', 'failed', 'canceled')",
+            name="state_known",
+        ),
+        CheckConstraint("queue_class IN ('priority', 'standard')", name="queue_class_known"),
+        CheckConstraint(
+            "(state = 'processing') = (lease_until IS NOT NULL)", name="lease_while_processing"
+        ),
+        CheckConstraint(
+            "(state IN ('succeeded', 'failed', 'canceled')) = (finished_at IS NOT NULL)",
+            name="finished_when_ended",
+        ),
+        CheckConstraint("(state = 'succeeded') = (result_key IS NOT NULL)", name="result_if_good"),
+        CheckConstraint("(state = 'failed') = (error_code IS NOT NULL)", name="error_if_failed"),
+        CheckConstraint(
+            "charged_credits = CASE WHEN state = 'succeeded' THEN price_credits ELSE 0 END",
+            name="charged_if_good",
+        ),
+        CheckConstraint("price_credits >= 0", name="price_not_negative"),
+        CheckConstraint("attempt >= 1", name="attempt_from_one"),
+        CheckConstraint("progress BETWEEN 0 AND 100", name="progress_percent"),
+        CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence_share"),
+        # The claim: whose turn it is, and that account's oldest job.
+        Index(
+            "ix_job_queued",
+            "queue_class",
+            "account_id",
+            "created_at",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index("ix_job_account_id_started_at", "account_id", text("started_at DESC")),
+        # The sweeper: lost leases, missed deadlines, leftovers in storage, expired results.
+        Index(
+            "ix_job_processing",
+            "lease_until",
+            "account_id",
+            postgresql_where=text("state = 'processing'"),
+        ),
+        Index(
+            "ix_job_deadline",
+            "deadline_at",
+            postgresql_where=text("state IN ('queued', 'processing')"),
+        ),
+        Index(
+            "ix_job_untidy",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND NOT is_tidy"),
+        ),
+        Index(
+            "ix_job_result_expires_at",
+            "result_expires_at",
+            postgresql_where=text("state = 'succeeded' AND purged_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_key.id"))
+    request_id: Mapped[str]
+    dialect: Mapped[str]
+    env: Mapped[str]
+    queue_class: Mapped[str]
+    is_async: Mapped[bool]
+    """Nobody waits at the other end of a connection: it may be run again after a crash."""
+    webhook_url: Mapped[str | None]
+
+    state: Mapped[str]
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    lease_until: Mapped[datetime | None]
+    available_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    """Not to be claimed before: the pause after an attempt that storage failed."""
+    deadline_at: Mapped[datetime]
+    """Past it the sweeper fails the job and its hold goes back, whoever works on it."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    stage: Mapped[str | None]
+    progress: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+
+    model_asked: Mapped[str]
+    options: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    source_key: Mapped[str | None]
+    background_key: Mapped[str | None]
+    """The customer's own background image, where one came with the request."""
+    source_bytes: Mapped[int]
+
+    price_credits: Mapped[int]
+    charged_credits: Mapped[int] = mapped_column(server_default=text("0"))
+
+    model_ran: Mapped[str | None]
+    result_key: Mapped[str | None]
+    result_bytes: Mapped[int | None]
+    result_ttl: Mapped[timedelta] = mapped_column(Interval)
+    result_expires_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
+    is_tidy: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Storage holds nothing of this job any more but its result."""
+    extension: Mapped[str | None]
+    media_type: Mapped[str | None]
+    width_px: Mapped[int | None] = mapped_column(Integer)
+    height_px: Mapped[int | None] = mapped_column(Integer)
+    confidence: Mapped[float | None]
+    reasons: Mapped[list[str]] = mapped_column(JSONB, server_default=text("'[]'"))
+    warnings: Mapped[list[str]] = mapped_column(JSONB, server_default=text("'[]'"))
+    refinement: Mapped[str | None]
+    stages_ms: Mapped[dict[str, float]] = mapped_column(JSONB, server_default=text("'{}'"))
+
+    error_code: Mapped[str | None]
+    """A Problem's stable code; never an exception's own message."""
+    error_kind: Mapped[str | None]
+    """The exception's class, where it is one of the known refusals."""
+    error_facts: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    """What the exception carries and a customer may read, such as the format's name."""
+
+    @property
+    def fence(self) -> Fence:
+        return Fence(self.id, self.attempt)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+
+class Outbox(Base):
+    """A bell to be rung for a queued attempt; written with it, deleted once rung or claimed."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("job.id"), index=True)
+    attempt: Mapped[int] = mapped_column(Integer)
+    queue_class: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class IdempotencyRecord(Base):
+    """The one job that an account's Idempotency-Key stands for, until it expires.
+
+    The answer is the job's own row. A request that failed while its caller waited leaves no record:
+    it cost nothing, and the retry is a new attempt.
+    """
+
+    __tablename__ = "idempotency_record"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    """Dialect and SHA-256 of the request's body."""
+    job_id: Mapped[UUID] = mapped_column(index=True)
+    """No foreign key: the claim is made before the job is inserted, in the same transaction."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
