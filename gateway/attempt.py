@@ -1,0 +1,201 @@
+"""One attempt at a job: cut, store, T2; or, where that goes wrong, T2'."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final, cast
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing.db import SessionFactory
+from billing.ledger import Balance
+from core import Cutout, CutoutOptions
+from gateway import jobs, settle
+from gateway.admission import Admission, QueueClass
+from gateway.errors import (
+    DeadlineExceededError,
+    LeaseLostError,
+    OverloadedError,
+    ResultExpiredError,
+    StorageUnavailableError,
+)
+from gateway.heart import Heart
+from gateway.inference import Inference
+from gateway.settings import Settings
+from gateway.settle import Failure
+from gateway.source import Source
+from gateway.storage import Storage
+from gateway.tables import PROCESSING, Job
+from gateway.transactions import Finishing, is_away, persist
+
+RETRY_PAUSE: Final = timedelta(seconds=2)
+"""Before the next attempt, where storage or Postgres failed this one."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Makes cutouts of jobs that are `processing`; no transaction is open meanwhile."""
+
+    sessions: SessionFactory
+    storage: Storage
+    inference: Inference
+    admission: Admission
+    settings: Settings
+    finishing: Finishing
+
+    async def answer(self, job: Job, source: Source, options: CutoutOptions) -> tuple[Job, Balance]:
+        """Make the cutout that a caller waits for; whatever is raised, his hold is released."""
+        try:
+            return await self._make(job, source, options)
+        except BaseException as exc:  # CancelledError too: a deadline or a shutdown
+            await self.finishing.run(self._give_up(job, exc))
+            raise
+
+    async def work(self, job: Job) -> None:
+        """Make the cutout of a claimed job; raises only when cancelled, the job handed back."""
+        try:
+            source, options = await self._load(job)
+            await self._make(job, source, options)
+        except BaseException as exc:
+            await self.finishing.run(self._hand_back(job, exc))
+            if not isinstance(exc, Exception):
+                raise
+
+    async def _load(self, job: Job) -> tuple[Source, CutoutOptions]:
+        try:
+            source = Source(await self.storage.get(str(job.source_key)))
+            key = job.background_key
+            background = await self.storage.get(key) if key is not None else None
+        except ResultExpiredError as exc:  # gone, and nobody but the sweeper deletes it
+            raise StorageUnavailableError from exc
+        return source, CutoutOptions(**job.options, bg_image=background)
+
+    async def _make(self, job: Job, source: Source, options: CutoutOptions) -> tuple[Job, Balance]:
+        async with Heart(self.sessions, job, self.settings) as heart:
+            cutout = await self._cut_out(job, source, options, heart)
+            heart.reach("store")
+            result_key = jobs.result_key(job.id, job.attempt, cutout.extension)
+            await self.storage.put(result_key, cutout.image)
+            facts = _facts_of(cutout) | {"result_key": result_key}
+            ended, balance = await self.finishing.run(self._capture(job, facts))
+        log.info("cutout.captured", **_log_facts(ended))
+        return ended, balance
+
+    async def _cut_out(
+        self, job: Job, source: Source, options: CutoutOptions, heart: Heart
+    ) -> Cutout:
+        """Wait for a slot and cut, together within one deadline."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self.settings.inference_deadline.total_seconds()
+        try:
+            async with (
+                asyncio.timeout_at(give_up_at),
+                self.admission.slot(cast("QueueClass", job.queue_class), job.account_id),
+            ):
+                return await self.inference.cut_out(
+                    source,
+                    job.model_asked,
+                    options,
+                    on_progress=heart.reach,
+                    deadline_s=give_up_at - loop.time(),
+                )
+        except TimeoutError as exc:
+            raise DeadlineExceededError from exc
+
+    async def _capture(self, job: Job, facts: dict[str, Any]) -> tuple[Job, Balance]:
+        """T2. Where another attempt is in possession, drop the result and charge nothing."""
+        capturing = partial(settle.succeed, fence=job.fence, facts=facts)
+        try:
+            # Patient beyond the lease: the cutout is made, and only Postgres is away.
+            return await persist(self.sessions, capturing, patience=2 * self.settings.lease)
+        except LeaseLostError:
+            await self.storage.delete(facts["result_key"])
+            raise
+
+    async def _give_up(self, job: Job, exc: BaseException) -> None:
+        """T2' for a caller who waits: canceled with his request, failed for all else."""
+        if isinstance(exc, LeaseLostError):
+            return
+        failure = Failure.of(exc)
+        if isinstance(exc, asyncio.CancelledError):
+            ending: Any = partial(settle.cancel, states=(PROCESSING,))
+        else:
+            ending = partial(settle.fail, failure=failure)
+        await self._settle(job, partial(ending, fence=job.fence))
+        _log_failure(job, exc, failure)
+
+    async def _hand_back(self, job: Job, exc: BaseException) -> None:
+        """T2' where nobody waits: to the next attempt if it was our fault, else failed."""
+        if isinstance(exc, LeaseLostError):
+            return
+        is_shutdown = not isinstance(exc, Exception)
+        is_ours = isinstance(exc, StorageUnavailableError | OverloadedError) or is_away(exc)
+        failure = Failure.of(exc)
+
+        async def ending(db: AsyncSession) -> None:
+            if is_shutdown or is_ours:
+                await settle.retry_or_fail(
+                    db,
+                    job,
+                    failure,
+                    attempts_max=self.settings.job_attempts_max,
+                    pause=timedelta(0) if is_shutdown else RETRY_PAUSE,
+                )
+            else:
+                await settle.fail(db, job.fence, failure)
+
+        await self._settle(job, ending)
+        _log_failure(job, exc, failure)
+
+    async def _settle(self, job: Job, ending: Callable[[AsyncSession], Awaitable[Any]]) -> None:
+        await settle.settle_or_leave(self.sessions, job, ending, patience=self.settings.lease)
+
+
+def _facts_of(cutout: Cutout) -> dict[str, Any]:
+    return {
+        "model_ran": cutout.model,
+        "result_bytes": len(cutout.image),
+        "extension": cutout.extension,
+        "media_type": cutout.media_type,
+        "width_px": cutout.width_px,
+        "height_px": cutout.height_px,
+        "confidence": cutout.confidence,
+        "reasons": list(cutout.reasons),
+        "warnings": list(cutout.warnings),
+        "refinement": cutout.refinement,
+        "stages_ms": {stage: round(ms, 1) for stage, ms in cutout.stages_ms.items()},
+    }
+
+
+def _log_facts(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": str(job.id),
+        "account_id": str(job.account_id),
+        "request_id": job.request_id,
+        "dialect": job.dialect,
+        "attempt": job.attempt,
+        "model": job.model_ran,
+        "charged_credits": job.charged_credits,
+        "source_bytes": job.source_bytes,
+        "result_bytes": job.result_bytes,
+        **{f"{stage}_ms": ms for stage, ms in job.stages_ms.items()},
+    }
+
+
+def _log_failure(job: Job, exc: BaseException, failure: Failure) -> None:
+    log.info(
+        "cutout.failed",
+        job_id=str(job.id),
+        account_id=str(job.account_id),
+        request_id=job.request_id,
+        dialect=job.dialect,
+        attempt=job.attempt,
+        code=failure.code,
+        # Only what no table of ours knows is worth a trace.
+        exc_info=exc if failure.kind is None and isinstance(exc, Exception) else None,
+    )
