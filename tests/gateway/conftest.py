@@ -7,7 +7,6 @@ from io import BytesIO
 from uuid import UUID
 
 import pytest
-import skimage.data
 from httpx import ASGITransport, AsyncClient
 from litestar import Litestar
 from PIL import Image
@@ -20,6 +19,7 @@ from billing.posting import Balance
 from gateway import jobs
 from gateway.app import House, create_app
 from gateway.settings import Settings
+from tests.conftest import encoded_photograph
 from tests.gateway.workshop import Workshop
 
 PUBLIC_URL = "https://cutout.test"
@@ -155,6 +155,6 @@ async def workshop(open_workshop: Callable[..., Awaitable[Workshop]]) -> Worksho
 def big_picture() -> bytes:
     """Give a photograph that takes most of a second, so that a test can come in between."""
     buffer = BytesIO()
-    photograph = Image.fromarray(skimage.data.astronaut())
-    photograph.resize((4000, 4000)).save(buffer, "JPEG", quality=90)
+    with Image.open(BytesIO(encoded_photograph("astronaut"))) as photograph:
+        photograph.resize((4000, 4000)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
