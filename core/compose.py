@@ -12,6 +12,7 @@ from core.options import Colour, CutoutOptions, parse_colour, parse_margin
 from core.watermark import watermark_tile
 
 Plane = NDArray[np.uint8]
+HALF: Final = 128
 WHITE: Final[Colour] = (255, 255, 255, 255)
 SUBJECT_ALPHA_MIN: Final = 13
 """A twentieth: fainter pixels do not stretch a crop."""
@@ -128,7 +129,8 @@ def watermark(layers: Layers) -> Layers:
     times = -(-height_px // tile_opacity.shape[0]), -(-width_px // tile_opacity.shape[1])
     mark = np.tile(tile_opacity, times)[:height_px, :width_px]
     if layers.colour is None:
-        return replace(layers, alpha=np.where(mark, OPAQUE - mark, np.asarray(layers.alpha)))
+        matte = np.asarray(layers.alpha)
+        return replace(layers, alpha=np.where(mark, matte ^ HALF, matte))
     ink = np.tile(tile_ink, (*times, 1))[:height_px, :width_px]
     written = blend(ink, mark, layers.colour)
     return Layers(written, None if layers.alpha is None else np.maximum(layers.alpha, mark))

@@ -31,7 +31,7 @@ class NetworkSized:
 def main(target: str, name: str, photographs: list[str]) -> None:
     assert name in sessions_names
     session = U2netpSession(name, onnxruntime.SessionOptions(), providers=["CPUExecutionProvider"])
-    masks = {}
+    masks: dict[str, Any] = {}
     for path in photographs:
         with Image.open(path) as opened:
             upright = ImageOps.exif_transpose(opened)
