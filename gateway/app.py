@@ -23,6 +23,7 @@ from gateway.dialects.account import AccountController
 from gateway.dialects.codia import CodiaController
 from gateway.dialects.door import Door
 from gateway.dialects.forms import FORM_SLACK_BYTES
+from gateway.dialects.openapi import SchemaController
 from gateway.dialects.reception import Reception
 from gateway.dialects.revid import RevidController
 from gateway.dialects.shapes import answer_problem
@@ -114,7 +115,13 @@ def create_app(settings: Settings) -> Litestar:
     """Build the gateway that `settings` describe."""
     house = House.build(settings)
     app = Litestar(
-        route_handlers=[CodiaController, RevidController, AccountController, HealthController],
+        route_handlers=[
+            CodiaController,
+            RevidController,
+            AccountController,
+            SchemaController,
+            HealthController,
+        ],
         dependencies={name: _given(thing) for name, thing in house.dependencies().items()},
         exception_handlers={Exception: answer_problem},
         request_max_body_size=settings.upload_bytes_max + FORM_SLACK_BYTES,

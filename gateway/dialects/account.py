@@ -23,19 +23,25 @@ from gateway.settings import Settings
 from gateway.transactions import persist
 
 SCOPE: Final = "read"
+PROBLEM_JSON: Final = "application/problem+json"
 SOON: Final = timedelta(days=7)
 """Credits that end within this time are told of."""
 
 
 def shape_problem(problem: Problem, words: str) -> Response[Any]:
-    content = {
+    return Response(
+        refusal_document(problem, words), status_code=problem.status, media_type=PROBLEM_JSON
+    )
+
+
+def refusal_document(problem: Problem, words: str) -> dict[str, Any]:
+    return {
         "type": "about:blank",
         "title": problem.title,
         "status": problem.status,
         "detail": words,
         "code": problem.code,
     }
-    return Response(content, status_code=problem.status, media_type="application/problem+json")
 
 
 async def account_caller(request: Request[Any, Any, Any], door: NamedDependency[Door]) -> Caller:

@@ -70,13 +70,22 @@ CODES: Final[Mapping[str, int]] = {
 class RemoveBgForm(OptionsForm, kw_only=True, forbid_unknown_fields=True):
     """The JSON body; a multipart form has the same fields and may bring `image` instead."""
 
-    image_url: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    image_url: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="The picture: http or https, from a public address.",
+            examples=["https://example.com/product.jpg"],
+        ),
+    ] = None
 
 
 def shape_problem(problem: Problem, words: str) -> Response[Any]:
-    """Answer a refusal: the same three keys, code not zero, no data."""
-    content = {"code": CODES[problem.code], "message": words, "data": None}
-    return Response(content, status_code=problem.status)
+    return Response(refusal_document(problem, words), status_code=problem.status)
+
+
+def refusal_document(problem: Problem, words: str) -> dict[str, Any]:
+    """Refuse with the same three keys: code not zero, no data."""
+    return {"code": CODES[problem.code], "message": words, "data": None}
 
 
 def answer_document(done: Finished, image_url: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import ledger
 from billing.db import SessionFactory
-from billing.errors import BillingError, InsufficientCreditsError
+from billing.errors import AccountSuspendedError, BillingError, InsufficientCreditsError
 from billing.pricing import price_of
 from billing.tables import CreditAccount
 from gateway.auth import Authenticator, Caller
@@ -27,6 +27,7 @@ from gateway.limits import Limits
 from gateway.tables import IdempotencyRecord
 from gateway.transactions import persist
 
+ACTIVE: Final = "active"
 IDEMPOTENCY_KEY_MAX: Final = 255
 PATIENCE: Final = timedelta(seconds=2)
 """How long a call waits for a Postgres that is away before it is refused."""
@@ -107,8 +108,11 @@ class Door:
         A retry under a known Idempotency-Key passes: its answer may have been paid for already.
 
         Raises:
+            AccountSuspendedError: the account may ask for nothing new.
             InsufficientCreditsError: the account cannot pay for one cutout now.
         """
+        if caller.key.account_status != ACTIVE:
+            raise AccountSuspendedError(caller.key.account_status)
         price, account_id = price_of(caller.key.env), caller.key.account_id
         if price == 0:
             return

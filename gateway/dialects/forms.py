@@ -32,18 +32,61 @@ FormT = TypeVar("FormT", bound="OptionsForm")
 
 
 class OptionsForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The options of both dialects, by the same names; every default is the seeds' behaviour."""
+    """The options of both dialects, by the same names; defaults as the contracts behave."""
 
-    model: Annotated[str, msgspec.Meta(max_length=64)] | None = None
-    transparency: Literal["background", "flatten", "keep"] = "background"
-    format: Literal["png", "webp", "jpg", "zip"] = "png"
-    bg_color: str | None = None
-    bg_image_url: str | None = None
-    crop: bool = False
-    crop_margin: str | None = None
-    channels: Literal["rgba", "alpha"] = "rgba"
-    roi: str | None = None
-    clothes: Literal["all", "upper", "lower", "full"] = "all"
+    model: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="The weights to use, or `auto`; the answer names what ran.",
+            examples=["u2net"],
+        ),
+    ] = None
+    transparency: Annotated[
+        Literal["background", "flatten", "keep"],
+        msgspec.Meta(
+            description="What the source's own transparent pixels are: background, first flattened"
+            " onto white, or kept as they are.",
+        ),
+    ] = "background"
+    format: Annotated[
+        Literal["png", "webp", "jpg", "zip"],
+        msgspec.Meta(description="Of the result; `zip` holds colour and alpha apart."),
+    ] = "png"
+    bg_color: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="Laid under the subject: hex digits, or a CSS name.", examples=["#111111"]
+        ),
+    ] = None
+    bg_image_url: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="A picture to lay under the subject.",
+            examples=["https://example.com/backdrop.jpg"],
+        ),
+    ] = None
+    crop: Annotated[bool, msgspec.Meta(description="Crop to the subject.")] = False
+    crop_margin: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="Around the cropped subject: 1, 2 or 4 lengths in px or %.",
+            examples=["10px 5%"],
+        ),
+    ] = None
+    channels: Annotated[
+        Literal["rgba", "alpha"], msgspec.Meta(description="`alpha` answers the matte alone.")
+    ] = "rgba"
+    roi: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="Look for the subject in this part only: x1 y1 x2 y2 in px or %.",
+            examples=["10% 10% 90% 90%"],
+        ),
+    ] = None
+    clothes: Annotated[
+        Literal["all", "upper", "lower", "full"],
+        msgspec.Meta(description="Which clothes `u2net_cloth_seg` cuts out."),
+    ] = "all"
 
     def options(self) -> CutoutOptions:
         """Choose as the form does, its background image excepted.

@@ -7,9 +7,12 @@ says about our insides stays inside. A failed job keeps the same fields in its r
 from collections.abc import Mapping
 from typing import Any, Final
 
+from core import WEIGHTS
 from gateway.errors import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, PROBLEMS, Problem
 
 SUPPORTED: Final = "png, jpg, jpeg, webp, bmp"
+WORDS_MAX: Final = 400
+"""A caller's own words come back in some of them."""
 SENTENCES: Final[Mapping[str, str]] = {
     "UnsupportedFormatError": "Unsupported image format: {format_name}. Supported: " + SUPPORTED,
     "TooManyFramesError": "Animated images are not supported: {frames} frames, 1 allowed",
@@ -18,7 +21,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "InvalidRequestError": "The request is not valid: {why}",
     "InvalidOptionError": "The request is not valid: {option}: {why}",
     "ContentTypeError": "The content type is not accepted here: send {accepted}",
-    "UnknownModelError": "Unknown model: {name}",
+    "UnknownModelError": "Unknown model: {name}. Known: " + ", ".join(sorted(WEIGHTS)),
     "WeightsNotInstalledError": "The model is not installed: {name}",
     "InsufficientCreditsError": "Insufficient credits: {needed} needed, {available} available",
     "RateLimitedError": "Rate limit exceeded, retry after {retry_after_s} s",
@@ -39,9 +42,10 @@ def words_for(exc: BaseException, problem: Problem) -> str:
 def sentence(kind: str | None, facts: Mapping[str, Any], problem: Problem) -> str:
     """Say it from an exception's class name and fields; without either, the title."""
     try:
-        return SENTENCES[kind or ""].format_map(facts)
+        words = SENTENCES[kind or ""].format_map(facts)
     except KeyError:
         return problem.title
+    return words if len(words) <= WORDS_MAX else f"{words[:WORDS_MAX]}…"
 
 
 def facts_in(exc: BaseException) -> dict[str, Any]:

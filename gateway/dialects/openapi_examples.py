@@ -1,0 +1,102 @@
+"""The examples of the OpenAPI document. A test makes each call and compares the answers' shapes."""
+
+from typing import Any, Final
+
+TASK_ID: Final = "5f0c9a52-7d41-4c1e-9d3c-0a6f5b1f2e77"
+SIGNATURE: Final = "Jx3mS0cTg3cVg7m2o0W1cXo0Zq0c3bq6S8kXG5l1d2E"
+CODIA_REQUEST: Final = {"image_url": "https://example.com/product.jpg"}
+CODIA_OK: Final[dict[str, Any]] = {
+    "code": 0,
+    "message": "ok",
+    "data": {
+        "image_url": f"https://cutout.example/r/{TASK_ID}.png"
+        f"?expires=1795172400&signature={SIGNATURE}"
+    },
+    "model": "isnet-general-use",
+    "confidence": 0.97,
+    "reasons": ["touches_frame"],
+    "warnings": ["low_resolution"],
+}
+REVID_CREATED: Final[dict[str, Any]] = {
+    "success": True,
+    "task_id": TASK_ID,
+    "status": "pending",
+    "message": "Background removal started",
+    "endpoints": {
+        "check_status": f"/api/get/{TASK_ID}",
+        "download_image": "/output/{filename} (after completion)",
+    },
+}
+TASKS: Final[dict[str, dict[str, Any]]] = {
+    "processing": {
+        "status": "processing",
+        "message": "Removing background from image...",
+        "progress": 50,
+        "created_at": "2026-11-20T10:30:00.000000",
+        "completed_at": None,
+        "result": None,
+    },
+    "completed": {
+        "status": "completed",
+        "message": "Background removal completed successfully",
+        "progress": 100,
+        "created_at": "2026-11-20T10:30:00.000000",
+        "completed_at": "2026-11-20T10:30:02.450000",
+        "result": {
+            "image_url": f"https://cutout.example/output/{TASK_ID}_output.png",
+            "image_filename": f"{TASK_ID}_output.png",
+            "input_size": 524288,
+            "output_size": 314572,
+            "input_size_kb": 512.0,
+            "output_size_kb": 307.2,
+            "elapsed_seconds": 2.45,
+            "model": "u2net",
+        },
+        "confidence": 0.97,
+        "reasons": ["touches_frame"],
+        "warnings": ["low_resolution"],
+    },
+    "failed": {
+        "status": "failed",
+        "message": "Background removal failed: Invalid image format",
+        "progress": 0,
+        "created_at": "2026-11-20T10:30:00.000000",
+        "completed_at": "2026-11-20T10:30:01.123456",
+        "result": {"error": "Unsupported image format: gif. Supported: png, jpg, jpeg, webp, bmp"},
+    },
+}
+_ACCOUNT: Final[dict[str, Any]] = {
+    "account_id": "0d6ff0c1-4a75-4a36-9f4e-2f0f3f8f7f55",
+    "name": "Ada",
+    "status": "active",
+    "plan": "growth",
+    "environment": "live",
+    "price_credits": 25,
+    "credits": {
+        "balance": 50000,
+        "held": 25,
+        "available": 49975,
+        "credit_limit": 0,
+        "expiring_soon": None,
+    },
+    "period_end": "2026-12-20T10:30:00Z",
+    "limits": {
+        "rate_per_minute": 1200,
+        "burst": 300,
+        "concurrency_max": 64,
+        "queue_class": "standard",
+        "upload_bytes_max": 20971520,
+        "image_pixels_max": 50000000,
+        "image_edge_px_max": 16000,
+        "image_ratio_max": 100,
+        "image_frames_max": 1,
+        "processing_seconds_max": 60.0,
+        "result_seconds": 259200.0,
+        "link_seconds": 3600.0,
+    },
+}
+_ENDING: Final = {"credits": 1200, "at": "2026-11-24T00:00:00Z"}
+ACCOUNTS: Final[dict[str, dict[str, Any]]] = {
+    "usual": _ACCOUNT,
+    "expiring": _ACCOUNT | {"credits": _ACCOUNT["credits"] | {"expiring_soon": _ENDING}},
+}
