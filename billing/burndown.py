@@ -1,5 +1,6 @@
-"""Which grant pays first: priority, then soonest expiry, then oldest, then id. Pure.
+"""Which grant pays first: priority, then soonest expiry, then oldest. Pure.
 
+Oldest is by the time it began, and by the order of writing where that is the same too.
 `place_hold` in migrations/sql says the same as an ORDER BY; a test holds the two together.
 """
 
@@ -17,6 +18,8 @@ class Payer(Protocol):
     @property
     def id(self) -> UUID: ...
     @property
+    def seq(self) -> int: ...
+    @property
     def priority(self) -> int: ...
     @property
     def effective_at(self) -> datetime: ...
@@ -26,9 +29,9 @@ class Payer(Protocol):
     def remaining(self) -> int: ...
 
 
-def burn_down_key(grant: Payer) -> tuple[int, datetime, datetime, UUID]:
+def burn_down_key(grant: Payer) -> tuple[int, datetime, datetime, int]:
     """Sort by this, and the first pays first."""
-    return grant.priority, grant.expires_at or NEVER, grant.effective_at, grant.id
+    return grant.priority, grant.expires_at or NEVER, grant.effective_at, grant.seq
 
 
 def split(amount: int, grants: Iterable[Payer]) -> list[tuple[UUID | None, int]]:

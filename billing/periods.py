@@ -95,7 +95,7 @@ async def close_period(db: AsyncSession, subscription: Subscription) -> None:
     closed_at = subscription.period_end
     grants = await open_grants(db, subscription.account_id)
     rollable = [grant for grant in grants if grant.source in ROLLABLE]
-    kept, entries = _roll(db, rollable, cap=ended.rollover_cap, at=closed_at)
+    kept, entries = await _roll(db, rollable, cap=ended.rollover_cap, at=closed_at)
     await post(
         db,
         subscription.account_id,
@@ -127,7 +127,7 @@ async def close_period(db: AsyncSession, subscription: Subscription) -> None:
     )
 
 
-def _roll(
+async def _roll(
     db: AsyncSession, grants: list[CreditGrant], *, cap: int, at: datetime
 ) -> tuple[int, list[Entry]]:
     """Trim what is over the cap, soonest expiry first, and put the rest into new grants.
@@ -138,7 +138,7 @@ def _roll(
     entries: list[Entry] = []
     over = max(0, sum(grant.remaining for grant in grants) - cap)
     kept_total = 0
-    for grant in sorted(grants, key=lambda grant: (grant.expires_at or NEVER, grant.id)):
+    for grant in sorted(grants, key=lambda grant: (grant.expires_at or NEVER, grant.seq)):
         trimmed = min(over, grant.remaining)
         over -= trimmed
         if trimmed:
@@ -146,6 +146,7 @@ def _roll(
         if kept := grant.remaining - trimmed:
             successor = carry(grant, kept, at=at, period_start=at, generations=1)
             db.add(successor)
+            await db.flush()  # one by one: `seq` is the order of writing
             entries += move("available", "available", grant.id, kept, to=successor.id)
             kept_total += kept
     return kept_total, entries

@@ -45,9 +45,10 @@ async def statement(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
+    now: datetime | None = None,
 ) -> list[StatementLine]:
     """List the operations with `since` <= time < `until`; what is due by now is posted first."""
-    await advance(db, account_id)
+    await advance(db, account_id, at=now)
     lines = (
         select(
             LedgerTxn.effective_at.label("at"),
@@ -92,9 +93,11 @@ async def statement(
     ]
 
 
-async def balance_at(db: AsyncSession, account_id: UUID, at: datetime) -> Balance:
+async def balance_at(
+    db: AsyncSession, account_id: UUID, at: datetime, *, now: datetime | None = None
+) -> Balance:
     """Tell the balances as they were at `at`, everything of that very moment included."""
-    await advance(db, account_id)
+    await advance(db, account_id, at=now)
     sums = (
         await db.execute(
             select(
@@ -108,7 +111,7 @@ async def balance_at(db: AsyncSession, account_id: UUID, at: datetime) -> Balanc
             .where(LedgerTxn.account_id == account_id, LedgerTxn.effective_at <= at)
         )
     ).one()
-    now = await read_balance(db, account_id)
+    limit = (await read_balance(db, account_id)).credit_limit
     return Balance(
-        int(sums.available), int(sums.held), int(sums.consumed), int(sums.expired), now.credit_limit
+        int(sums.available), int(sums.held), int(sums.consumed), int(sums.expired), limit
     )

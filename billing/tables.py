@@ -186,13 +186,15 @@ class CreditGrant(Base):
             "priority",
             "expires_at",
             "effective_at",
-            "id",
+            "seq",
             postgresql_where=text("closed_at IS NULL"),
         ),
         {"postgresql_with": {"fillfactor": "50"}},
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    seq: Mapped[int] = mapped_column(Identity(always=True))
+    """The order in which grants were written down: who pays first among equals."""
     account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
     source: Mapped[str]
     ref: Mapped[str]

@@ -225,7 +225,7 @@ BEGIN
             SELECT id, remaining FROM credit_grant
             WHERE account_id = p_account AND closed_at IS NULL AND remaining > 0
             -- The burn-down, as in billing/burndown.py.
-            ORDER BY priority, expires_at NULLS LAST, effective_at, id
+            ORDER BY priority, expires_at NULLS LAST, effective_at, seq
         LOOP
             payers := payers || payer.id;
             parts := parts || least(wanted, payer.remaining);

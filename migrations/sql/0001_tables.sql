@@ -139,6 +139,7 @@ CREATE TABLE credit_account (
 
 CREATE TABLE credit_grant (
     id UUID NOT NULL,
+    seq BIGINT GENERATED ALWAYS AS IDENTITY,
     account_id UUID NOT NULL,
     source TEXT NOT NULL,
     ref TEXT NOT NULL,
@@ -173,7 +174,7 @@ CREATE TABLE credit_grant (
 )
  WITH (fillfactor = 50);
 
-CREATE INDEX ix_credit_grant_burn_down ON credit_grant (account_id, priority, expires_at, effective_at, id) WHERE closed_at IS NULL;
+CREATE INDEX ix_credit_grant_burn_down ON credit_grant (account_id, priority, expires_at, effective_at, seq) WHERE closed_at IS NULL;
 
 CREATE TABLE plan_version (
     id UUID NOT NULL,
