@@ -6,6 +6,7 @@ went wrong is in the log; the caller learns "unreachable" or "not allowed" and n
 """
 
 import asyncio
+import functools
 import re
 import ssl
 import time
@@ -210,6 +211,7 @@ async def at_least(
             window_bytes = 0
 
 
+@functools.cache
 def _system_tls() -> ssl.SSLContext:
     tls = ssl.create_default_context()
     tls.load_verify_locations(certifi.where())  # slim images have no store of their own
