@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -44,9 +47,13 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(public_url=PUBLIC_URL, default_model="cutout-lite")
 
 
-@pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[Litestar]:
-    app = create_app(settings)
+@asynccontextmanager
+async def living(app: Litestar) -> AsyncIterator[AsyncClient]:
+    """Bring `app` up, and speak to it on this test's own loop, where its connections live.
+
+    Its lifespan is in a task of its own: pytest sets a fixture up in one task and tears it down in
+    another, which a task group inside refuses.
+    """
     started, ending = asyncio.Event(), asyncio.Event()
 
     async def live() -> None:
@@ -54,14 +61,33 @@ async def app(settings: Settings) -> AsyncIterator[Litestar]:
             started.set()
             await ending.wait()
 
-    # In a task of its own: pytest sets a fixture up in one task and tears it down in another.
-    living = asyncio.create_task(live())
-    await asyncio.wait(
-        [living, asyncio.create_task(started.wait())], return_when=asyncio.FIRST_COMPLETED
-    )
-    yield app
+    life = asyncio.create_task(live())
+    starting = asyncio.create_task(started.wait())
+    await asyncio.wait([life, starting], return_when=asyncio.FIRST_COMPLETED)
+    transport = ASGITransport(app)  # type: ignore[arg-type]  # two spellings of ASGI
+    async with AsyncClient(transport=transport, base_url="http://gateway") as client:
+        yield client
     ending.set()
-    await living
+    await life
+
+
+async def open_account(
+    house: House, *, plan: str = "free", env: str = "live", **key: Any
+) -> Customer:
+    """Open an account with a key of its own: tests really commit, and share nothing."""
+    peppers = house.settings.key_peppers
+    hasher = KeyHasher({version: text.get_secret_value() for version, text in peppers.items()})
+    async with house.sessions.begin() as db:
+        account = await create_account(db, name="Ada", plan=plan, actor="test")
+        _, plaintext = await create_key(
+            db, hasher, account_id=account.id, env=env, actor="test", **key
+        )
+        return Customer(account.id, plaintext)
+
+
+@pytest.fixture
+def app(settings: Settings) -> Litestar:
+    return create_app(settings)
 
 
 @pytest.fixture
@@ -72,27 +98,30 @@ def house(app: Litestar) -> House:
 
 @pytest.fixture
 async def client(app: Litestar) -> AsyncIterator[AsyncClient]:
-    """Speak to the app on this test's own loop, where its database connections live."""
-    transport = ASGITransport(app)  # type: ignore[arg-type]  # two spellings of ASGI
-    async with AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with living(app) as client:
         yield client
 
 
 @pytest.fixture
+async def make_client(
+    make_settings: Callable[..., Settings],
+) -> AsyncIterator[Callable[..., Awaitable[tuple[AsyncClient, Customer]]]]:
+    """Bring up an app with settings of its own, and a customer of it."""
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            *, key: dict[str, Any] | None = None, **overrides: Any
+        ) -> tuple[AsyncClient, Customer]:
+            app = create_app(make_settings(**({"public_url": PUBLIC_URL} | overrides)))
+            client = await stack.enter_async_context(living(app))
+            return client, await open_account(app.state.house, **(key or {}))
+
+        yield make
+
+
+@pytest.fixture
 def new_customer(house: House) -> Callable[..., Awaitable[Customer]]:
-    """Open an account with a key of its own: tests really commit, and share nothing."""
-
-    async def open_account(*, plan: str = "free", env: str = "live", **key: object) -> Customer:
-        peppers = house.settings.key_peppers
-        hasher = KeyHasher({version: text.get_secret_value() for version, text in peppers.items()})
-        async with house.sessions.begin() as db:
-            account = await create_account(db, name="Ada", plan=plan, actor="test")
-            _, plaintext = await create_key(
-                db, hasher, account_id=account.id, env=env, actor="test", **key
-            )
-            return Customer(account.id, plaintext)
-
-    return open_account
+    return partial(open_account, house)
 
 
 @pytest.fixture
@@ -156,5 +185,5 @@ def big_picture() -> bytes:
     """Give a photograph that takes most of a second, so that a test can come in between."""
     buffer = BytesIO()
     with Image.open(BytesIO(encoded_photograph("astronaut"))) as photograph:
-        photograph.resize((4000, 4000)).save(buffer, "JPEG", quality=90)
+        photograph.resize((2000, 2000)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
