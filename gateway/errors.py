@@ -191,7 +191,7 @@ PROBLEMS: Final[dict[type[Exception], Problem]] = {
     core_errors.TooManyFramesError: Problem(
         415, "unsupported_format", "Animated images are not supported"
     ),
-    SourceTooLargeError: Problem(413, "file_too_large", "The file is too large"),
+    SourceTooLargeError: Problem(413, "file_too_large", "File too large"),
     core_errors.ImageTooLargeError: Problem(
         413, "too_many_pixels", "The image has too many pixels"
     ),

@@ -19,18 +19,17 @@ CANCELED_WORDS: Final = "Canceled by its owner"
 TITLES: Final[Mapping[str, str]] = {
     # The contract's own words, where it has some; elsewhere the problem's title.
     "unsupported_format": "Invalid image format",
-    "file_too_large": "File too large",
     "model_not_installed": "rembg not available",
 }
 
 
 def refusal_document(problem: Problem, words: str) -> dict[str, Any]:
     """Refuse what never became a task that could fail."""
-    title = TITLES.get(problem.code)
+    title = TITLES.get(problem.code, "")
     return {
         "success": False,
         "status": "failed",
-        "message": f"{title}: {words}" if title else words,
+        "message": words if words.startswith(title) else f"{title}: {words}",
         "error": problem.code,
     }
 

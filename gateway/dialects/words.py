@@ -17,7 +17,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "UnsupportedFormatError": "Unsupported image format: {format_name}. Supported: " + SUPPORTED,
     "TooManyFramesError": "Animated images are not supported: {frames} frames, 1 allowed",
     "ImageTooLargeError": "The image has too many pixels: {width_px} x {height_px}",
-    "SourceTooLargeError": "The file is too large: more than {bytes_max} bytes",
+    "SourceTooLargeError": "File too large: more than {bytes_max} bytes",
     "InvalidRequestError": "The request is not valid: {why}",
     "InvalidOptionError": "The request is not valid: {option}: {why}",
     "ContentTypeError": "The content type is not accepted here: send {accepted}",

@@ -1,0 +1,345 @@
+"""The Revid contract, over the whole stack: the documents as printed, and what they leave open."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from httpx import AsyncClient, Response
+from PIL import Image
+from sqlalchemy import func, update
+
+from billing.posting import Balance
+from gateway.app import House
+from gateway.tables import Job
+
+GOLDEN = Path(__file__).parent / "golden"
+SUBMIT = "/paid/image/remove/background"
+GIF = b"GIF89a" + bytes(64)
+HOST = "https://cutout.test"
+
+
+def golden(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((GOLDEN / f"revid_{name}.json").read_text())
+    return document
+
+
+async def submit(client: AsyncClient, customer: Any, source: bytes, **fields: str) -> Response:
+    return await client.post(
+        SUBMIT, headers=customer.x_api_key, files={"file": ("photo.jpg", source)}, data=fields
+    )
+
+
+async def completed(client: AsyncClient, customer: Any, work: Any, source: bytes) -> str:
+    task_id: str = (await submit(client, customer, source, model="cutout-lite")).json()["task_id"]
+    await work()
+    return task_id
+
+
+# The documents ------------------------------------------------------------------------------------
+
+
+async def test_a_submitted_task_answers_as_the_contract_prints_it(
+    client: AsyncClient, customer: Any, astronaut: bytes
+) -> None:
+    answer = await submit(client, customer, astronaut, model="u2net")
+
+    document = answer.json()
+    task_id = document["task_id"]
+    expected = golden("created") | {"task_id": task_id}
+    expected["endpoints"]["check_status"] = f"/api/get/{task_id}"
+    assert answer.status_code == 200
+    assert document == expected
+    assert str(UUID(task_id, version=4)) == task_id
+
+
+async def test_a_waiting_task_answers_as_the_contract_prints_it(
+    client: AsyncClient, customer: Any, astronaut: bytes
+) -> None:
+    task_id = (await submit(client, customer, astronaut)).json()["task_id"]
+
+    document = (await client.get(f"/api/get/{task_id}")).json()
+
+    assert_moment(document["created_at"])
+    assert document == golden("processing") | {"progress": 0, "created_at": document["created_at"]}
+
+
+async def test_a_completed_task_answers_as_the_contract_prints_it(
+    client: AsyncClient, customer: Any, astronaut: bytes, work: Any
+) -> None:
+    task_id = await completed(client, customer, work, astronaut)
+
+    document = (await client.get(f"/api/get/{task_id}")).json()
+
+    printed, result = golden("completed"), document["result"]
+    beside = {"confidence", "reasons", "warnings"}
+    assert set(document) == set(printed) | beside
+    assert list(result) == list(printed["result"])
+    for name in ("status", "message", "progress"):
+        assert document[name] == printed[name]
+    assert_moment(document["created_at"])
+    assert_moment(document["completed_at"])
+    assert result["image_filename"] == f"{task_id}_output.png"
+    assert result["image_url"] == f"{HOST}/output/{task_id}_output.png"
+    assert result["input_size"] == len(astronaut)
+    assert result["input_size_kb"] == round(len(astronaut) / 1024, 1)
+    assert result["output_size_kb"] == round(result["output_size"] / 1024, 1)
+    assert 0 < result["elapsed_seconds"] < 60
+    assert result["model"] == "cutout-lite"
+
+
+async def test_a_file_of_the_wrong_kind_becomes_a_failed_task_told_by_its_bytes(
+    client: AsyncClient, customer: Any, work: Any, balance: Any
+) -> None:
+    task_id = (await submit(client, customer, GIF)).json()["task_id"]
+    await work()
+
+    document = (await client.get(f"/api/get/{task_id}")).json()
+
+    times = {name: document[name] for name in ("created_at", "completed_at")}
+    assert document == golden("failed") | times
+    assert_moment(times["completed_at"])
+    assert await balance(customer) == Balance(250, 0, 0, 0, 0)
+
+
+async def test_a_broken_picture_becomes_a_failed_task_that_is_free(
+    client: AsyncClient, customer: Any, work: Any, balance: Any, astronaut: bytes
+) -> None:
+    task_id = (await submit(client, customer, astronaut[:200])).json()["task_id"]
+    await work()
+
+    document = (await client.get(f"/api/get/{task_id}")).json()
+
+    assert document["status"] == "failed"
+    assert document["message"].startswith("Background removal failed: ")
+    assert document["result"].keys() == {"error"}
+    assert (await balance(customer)).available == 250
+
+
+def assert_moment(text: str) -> None:
+    """Check that it is written as 2025-01-24T10:30:00.000000."""
+    date, _, fraction = text.partition(".")
+    assert len(date) == len("2025-01-24T10:30:00")
+    assert len(fraction) == 6
+
+
+# The way of a task --------------------------------------------------------------------------------
+
+
+async def test_a_task_holds_its_price_and_charges_it_when_it_is_done(
+    client: AsyncClient, customer: Any, astronaut: bytes, work: Any, balance: Any
+) -> None:
+    answer = await submit(client, customer, astronaut)
+    assert answer.headers["X-Credits-Held"] == "25"
+    assert answer.headers["X-Credits-Charged"] == "0"
+    assert answer.headers["X-Credits-Remaining"] == "225"
+    assert await balance(customer) == Balance(225, 25, 0, 0, 0)
+
+    await work()
+
+    done = await client.get(f"/api/get/{answer.json()['task_id']}")
+    assert done.headers["X-Credits-Charged"] == "25"
+    assert await balance(customer) == Balance(225, 0, 25, 0, 0)
+
+
+async def test_the_download_is_the_png_and_is_for_the_client_alone(
+    client: AsyncClient, customer: Any, astronaut: bytes, work: Any
+) -> None:
+    task_id = await completed(client, customer, work, astronaut)
+    result = (await client.get(f"/api/get/{task_id}")).json()["result"]
+
+    answer = await client.get(result["image_url"].removeprefix(HOST))
+
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "image/png"
+    assert answer.headers["Cache-Control"].startswith("private, max-age=")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert len(answer.content) == result["output_size"]
+    cutout = Image.open(BytesIO(answer.content))
+    assert (cutout.mode, cutout.size) == ("RGBA", (512, 512))
+    head = await client.head(result["image_url"].removeprefix(HOST))
+    assert head.status_code == 200
+    assert head.headers["Content-Length"] == str(result["output_size"])
+
+
+async def test_a_result_past_its_time_is_gone(
+    client: AsyncClient, customer: Any, astronaut: bytes, work: Any, house: House
+) -> None:
+    task_id = await completed(client, customer, work, astronaut)
+    async with house.sessions.begin() as db:
+        await db.execute(
+            update(Job)
+            .where(Job.id == UUID(task_id))
+            .values(result_expires_at=func.now() - timedelta(seconds=1))
+        )
+
+    answer = await client.get(f"/output/{task_id}_output.png")
+
+    assert answer.status_code == 410
+    assert answer.json() == {
+        "success": False,
+        "status": "failed",
+        "message": "The result has expired",
+        "error": "result_expired",
+    }
+
+
+async def test_a_long_poll_answers_as_soon_as_the_task_has_ended(
+    client: AsyncClient, customer: Any, astronaut: bytes, work: Any
+) -> None:
+    task_id = (await submit(client, customer, astronaut)).json()["task_id"]
+    async with asyncio.timeout(10):
+        polling = asyncio.create_task(client.get(f"/api/get/{task_id}", params={"wait": 20}))
+        await asyncio.sleep(0.1)
+        await work()
+        document = (await polling).json()
+    assert document["status"] == "completed"
+
+
+async def test_a_long_poll_gives_up_when_told_to(
+    client: AsyncClient, customer: Any, astronaut: bytes
+) -> None:
+    task_id = (await submit(client, customer, astronaut)).json()["task_id"]
+    document = (await client.get(f"/api/get/{task_id}", params={"wait": 0.3})).json()
+    assert document["status"] == "processing"
+
+
+async def test_a_waiting_task_can_be_canceled_for_free_by_its_owner(
+    client: AsyncClient, customer: Any, new_customer: Any, astronaut: bytes, balance: Any
+) -> None:
+    task_id = (await submit(client, customer, astronaut)).json()["task_id"]
+    stranger = await new_customer()
+    refused = await client.delete(f"/api/get/{task_id}", headers=stranger.x_api_key)
+    assert refused.status_code == 404
+
+    answer = await client.delete(f"/api/get/{task_id}", headers=customer.x_api_key)
+
+    assert answer.json()["status"] == "failed"
+    assert answer.json()["message"] == "Background removal failed: Canceled"
+    assert (await balance(customer)).available == 250
+
+
+async def test_options_reach_the_cutout(
+    client: AsyncClient, customer: Any, astronaut: bytes, work: Any
+) -> None:
+    task_id = (await submit(client, customer, astronaut, format="webp", crop="true")).json()[
+        "task_id"
+    ]
+    await work()
+    result = (await client.get(f"/api/get/{task_id}")).json()["result"]
+    assert result["image_filename"] == f"{task_id}_output.webp"
+    answer = await client.get(f"/output/{result['image_filename']}")
+    assert answer.headers["Content-Type"] == "image/webp"
+
+
+# Who may read -------------------------------------------------------------------------------------
+
+
+async def test_a_task_is_read_by_its_id_and_not_with_anothers_key(
+    client: AsyncClient, customer: Any, new_customer: Any, astronaut: bytes, work: Any
+) -> None:
+    task_id = await completed(client, customer, work, astronaut)
+    stranger = await new_customer()
+    for path in (f"/api/get/{task_id}", f"/output/{task_id}_output.png"):
+        assert (await client.get(path)).status_code == 200
+        assert (await client.get(path, headers=customer.x_api_key)).status_code == 200
+        assert (await client.get(path, headers=stranger.x_api_key)).status_code == 404
+        assert (await client.get(path, headers={"x-api-key": "made up"})).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/get/nothing",
+        f"/api/get/{uuid4()}",
+        f"/output/{uuid4()}_output.png",
+        "/output/..%2f..%2fetc%2fpasswd",
+        "/output/nothing",
+        "/api/other",
+        "/paid/other",
+        "/output",
+    ],
+)
+async def test_what_is_not_there_is_a_404_in_this_dialects_shape(
+    client: AsyncClient, path: str
+) -> None:
+    answer = await client.get(path)
+    assert answer.status_code == 404
+    assert answer.json() == {
+        "success": False,
+        "status": "failed",
+        "message": "Not found",
+        "error": "not_found",
+    }
+
+
+async def test_a_result_of_the_other_dialect_is_not_reached_around_its_signature(
+    client: AsyncClient, customer: Any, astronaut: bytes
+) -> None:
+    answer = await client.post(
+        "/v1/open/remove_bg", headers=customer.bearer, files={"image": astronaut}
+    )
+    job_id = answer.json()["data"]["image_url"].partition("/r/")[2].partition(".")[0]
+    assert (await client.get(f"/api/get/{job_id}")).status_code == 404
+    assert (await client.get(f"/output/{job_id}_output.png")).status_code == 404
+
+
+# Refusals before there is a task ------------------------------------------------------------------
+
+
+async def test_a_file_is_asked_for(client: AsyncClient, customer: Any) -> None:
+    answer = await client.post(SUBMIT, headers=customer.x_api_key, files={"other": b"x"})
+    assert_refused(answer, 400, "invalid_request")
+
+
+async def test_an_unknown_model_is_refused_and_the_known_ones_named(
+    client: AsyncClient, customer: Any, astronaut: bytes, balance: Any
+) -> None:
+    answer = await submit(client, customer, astronaut, model="u3net")
+    assert_refused(answer, 400, "unknown_model")
+    assert "isnet-general-use" in answer.json()["message"]
+    assert (await balance(customer)).available == 250
+
+
+async def test_no_key_and_an_unknown_key_are_refused(client: AsyncClient, astronaut: bytes) -> None:
+    files = {"file": astronaut}
+    assert_refused(await client.post(SUBMIT, files=files), 401, "missing_key")
+    made_up = await client.post(SUBMIT, files=files, headers={"x-api-key": "made up"})
+    assert_refused(made_up, 401, "unknown_key")
+
+
+async def test_weights_that_are_missing_are_the_contracts_own_sentence(
+    make_client: Callable[..., Awaitable[tuple[AsyncClient, Any]]], astronaut: bytes
+) -> None:
+    client, customer = await make_client(missing_weights="refuse", preload_models=["cutout-lite"])
+    answer = await submit(client, customer, astronaut, model="u2net")
+    assert_refused(answer, 503, "model_not_installed")
+    assert answer.json()["message"].startswith("rembg not available")
+
+
+async def test_a_repeated_submit_is_one_task_and_one_hold(
+    client: AsyncClient, customer: Any, astronaut: bytes, balance: Any
+) -> None:
+    headers = customer.x_api_key | {"Idempotency-Key": "once"}
+    files = {"file": ("a.jpg", astronaut)}
+    first = await client.post(SUBMIT, headers=headers, files=files)
+    again = await client.post(SUBMIT, headers=headers, files=files)
+    other = await client.post(SUBMIT, headers=headers, files=files, data={"format": "webp"})
+
+    assert first.json() == again.json()
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert "Idempotent-Replayed" not in first.headers
+    assert (await balance(customer)).held == 25
+    assert_refused(other, 422, "idempotency_mismatch")
+
+
+def assert_refused(answer: Response, status: int, code: str) -> None:
+    document = answer.json()
+    assert (answer.status_code, document["error"]) == (status, code)
+    assert document.keys() == {"success", "status", "message", "error"}
+    assert (document["success"], document["status"]) == (False, "failed")
