@@ -94,12 +94,14 @@ def statement(
 
 def statement_table(lines: list[StatementLine]) -> Table:
     """Lay a statement out for the terminal."""
-    table = Table("at", "operation", "job or reference", box=None)
-    for column in ("credits", "balance", "of which held"):
-        table.add_column(column, justify="right")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("at", "what", "job or reference"):
+        table.add_column(column, no_wrap=True)
+    for column in ("credits", "balance", "held"):
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     for line in lines:
         table.add_row(
-            f"{line.at:%Y-%m-%d %H:%M:%S}",
+            f"{line.at:%m-%d %H:%M:%S}",
             line.op,
             str(line.job_id or line.ref),
             f"{line.amount:+,}" if line.amount else "",

@@ -65,7 +65,9 @@ class Calls:
     def fail_revid(self) -> str:
         """Upload a GIF."""
         document = self._finished_task("tiny.gif", b"GIF89a\x01\x00\x01\x00\x00\x00\x00;")
-        return str(document.get("message"))
+        if document["status"] != "failed":
+            raise DemoError("a GIF was cut out")
+        return f"{document['message']}: {document['result']['error']}"
 
     def _codia(self, name: str) -> str:
         answer = self._post_codia(self._samples.url_of(name))

@@ -1,7 +1,6 @@
 """Photographs to try the gateway on: scikit-image's, free to use, served on loopback.
 
 astronaut: NASA, public domain. chelsea: Stéfan van der Walt, CC0. coffee: Rachel Michetti, CC0.
-rocket: SpaceX, CC0.
 """
 
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-NAMES: Final = ("astronaut", "coffee", "chelsea", "rocket")
+NAMES: Final = ("astronaut", "coffee", "chelsea")
 JPEG_QUALITY: Final = 92
 
 
@@ -61,8 +60,7 @@ def _find(name: str) -> Path | None:
     """Find a photograph in the wheel without importing it: that would take a second."""
     spec = find_spec("skimage")
     for place in (spec.submodule_search_locations if spec is not None else None) or []:
-        for extension in ("png", "jpg"):
-            path = Path(place) / "data" / f"{name}.{extension}"
-            if path.exists():
-                return path
+        path = Path(place) / "data" / f"{name}.png"
+        if path.exists():
+            return path
     return None

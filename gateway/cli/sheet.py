@@ -29,37 +29,39 @@ class Row:
 
 def write_contact_sheet(rows: Sequence[Row], path: Path) -> None:
     """Draw the sheet, one row a cutout, and write it as a PNG."""
-    columns = 4
-    width_px = columns * (CELL_PX + GAP_PX) + GAP_PX
-    row_px = CELL_PX + LABEL_PX + GAP_PX
-    sheet = Image.new("RGB", (width_px, len(rows) * row_px + GAP_PX), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    for index, row in enumerate(rows):
-        top_px = GAP_PX + index * row_px
-        pen.text((GAP_PX, top_px + 4), row.label, fill=INK)
-        for column, cell in enumerate(_cells(row)):
-            left_px = GAP_PX + column * (CELL_PX + GAP_PX)
-            sheet.paste(cell, (left_px, top_px + LABEL_PX))
+    strips = [_strip(row) for row in rows]
+    width_px = max(strip.width for strip in strips)
+    sheet = Image.new("RGB", (width_px, sum(strip.height for strip in strips) + GAP_PX), PAPER)
+    top_px = 0
+    for strip in strips:
+        sheet.paste(strip, (0, top_px))
+        top_px += strip.height
     sheet.save(path)
+
+
+def _strip(row: Row) -> Image.Image:
+    """Draw one row: its label and its four pictures, as high as they are."""
+    cells = _cells(row)
+    height_px = LABEL_PX + max(cell.height for cell in cells)
+    strip = Image.new("RGB", (GAP_PX + len(cells) * (CELL_PX + GAP_PX), height_px), PAPER)
+    ImageDraw.Draw(strip).text((GAP_PX, LABEL_PX // 4), row.label, fill=INK)
+    for column, cell in enumerate(cells):
+        strip.paste(cell, (GAP_PX + column * (CELL_PX + GAP_PX), LABEL_PX))
+    return strip
 
 
 def _cells(row: Row) -> list[Image.Image]:
     with Image.open(row.source) as source, Image.open(row.cutout) as cutout:
-        pictures = [_fit(source.convert("RGB"))]
+        pictures = [source.convert("RGB")]
         subject = cutout.convert("RGBA")
-    grounds = (
+    for ground in (
         _checkerboard(subject.size),
         Image.new("RGB", subject.size, "#111"),
         Image.new("RGB", subject.size, "#fff"),
-    )
-    for ground in grounds:
+    ):
         ground.paste(subject, mask=subject.getchannel("A"))
-        pictures.append(_fit(ground))
-    return pictures
-
-
-def _fit(picture: Image.Image) -> Image.Image:
-    return ImageOps.pad(picture, (CELL_PX, CELL_PX), color=PAPER)
+        pictures.append(ground)
+    return [ImageOps.contain(picture, (CELL_PX, CELL_PX)) for picture in pictures]
 
 
 def _checkerboard(size_px: tuple[int, int]) -> Image.Image:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from gateway.cli.samples import Samples
 from gateway.embedded.process import EmbeddedError
@@ -39,7 +40,7 @@ def up(
     except KeyboardInterrupt:
         screen.print("Stopping …")
     except EmbeddedError as exc:
-        Console(stderr=True, highlight=False).print(f"[red]✗[/] {exc}")
+        Console(stderr=True, highlight=False).print(f"[red]✗[/] {escape(str(exc))}", soft_wrap=True)
         raise typer.Exit(1) from exc
     finally:
         _ignore_signals()
@@ -63,7 +64,8 @@ def _print_welcome(screen: Console, stack: Stack, samples: Samples) -> None:
     if stack.account is None:
         return
     key = stack.account.api_key
-    screen.print(f"""
+    screen.print(
+        f"""
 [bold green]Cutout Gateway is up[/] at [bold]{stack.url}[/]   (Ctrl-C stops it)
 
   API key   {key}
@@ -74,7 +76,9 @@ def _print_welcome(screen: Console, stack: Stack, samples: Samples) -> None:
 
 Bound to loopback only; therefore image_url may name this machine (CUTOUT_FETCH_ALLOW_LOOPBACK).
 Weights that are not installed are replaced by the best that are, with a warning in the answer.
-""")
+""",
+        soft_wrap=True,
+    )
     screen.print("Codia dialect, answers with a link:\n", style="dim")
     screen.out(
         f"curl '{stack.url}/v1/open/remove_bg' \\\n"

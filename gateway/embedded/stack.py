@@ -51,6 +51,7 @@ class Stack:
         self.services = Embedded(self.data_dir)
         self.account: DemoAccount | None = None
         self._asked_port = port
+        self._is_ours = False
         self._port = 0
         self._children: dict[str, Child] = {}
         self._started_at: dict[str, float] = {}
@@ -81,6 +82,7 @@ class Stack:
             raise EmbeddedError(f"port {self._port} is taken: choose another --port")
         on_step("Postgres and Valkey")
         self.services.start()
+        self._is_ours = True
         self.up_path.unlink(missing_ok=True)
         environment = self._environment()
         self._write_private(self.env_path, "".join(f"{k}='{v}'\n" for k, v in environment.items()))
@@ -104,6 +106,8 @@ class Stack:
 
     def stop(self) -> None:
         """End everything in order: first who uses the services, then the services."""
+        if not self._is_ours:  # another stack has the folder: its facts stay
+            return
         self.up_path.unlink(missing_ok=True)
         for child in self._children.values():
             child.request_stop()

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 import redis
 
-from gateway.embedded.process import start_ticks
-from gateway.embedded.services import Embedded, EmbeddedError
+from gateway.embedded.process import EmbeddedError, start_ticks
+from gateway.embedded.services import Embedded
 
 
 async def _who_am_i(url: str) -> str:
