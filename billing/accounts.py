@@ -111,13 +111,20 @@ async def close_account(
 
 
 async def set_credit_limit(
-    db: AsyncSession, account_id: UUID, credit_limit: int, *, actor: str, reason: str
+    db: AsyncSession,
+    account_id: UUID,
+    credit_limit: int,
+    *,
+    actor: str,
+    reason: str,
+    at: datetime | None = None,
 ) -> None:
     """Let an account draw up to `credit_limit` credits beyond what it was granted.
 
     Raises:
         InvalidOperationError: it has drawn more than that already.
     """
+    await advance(db, account_id, at=at)
     books = await lock_account(db, account_id)
     if credit_limit < 0 or books.available < -credit_limit:
         raise InvalidOperationError("the account has drawn more than the new limit")

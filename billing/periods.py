@@ -107,6 +107,8 @@ async def close_period(db: AsyncSession, subscription: Subscription) -> None:
         entries=entries,
     )
     for grant in grants:
+        if grant.activated_at is None:
+            continue
         if grant.remaining == 0 and grant.held == 0:
             grant.closed_at, grant.closed_reason = closed_at, "exhausted"
         elif grant.source in ROLLABLE:
