@@ -18,6 +18,10 @@ from training.surfaces import background, shadowed
 PIECE_PX = 192
 MARGIN_PX = 32
 """Cut away after the mask is spoilt and filtered, so that a piece's border is like its middle."""
+BAND_MASK_PX = 3
+"""The band reaches so many pixels of the coarse mask beyond where that is unsure."""
+SPOILT_MAX, SPOILT_TRIES = 0.1, 3
+"""A mask further off than this (mean, 0..1) has lost the subject, and nothing is to be learned."""
 SEEN_PX = PIECE_PX + 2 * MARGIN_PX
 
 
@@ -123,7 +127,10 @@ def _composed(
             cv2.GaussianBlur(image, (0, 0), spread),
             cv2.GaussianBlur(alpha, (0, 0), spread),
         )
-    coarse, ratio = coarse_mask(rng, alpha)
+    for _ in range(SPOILT_TRIES):
+        coarse, ratio = coarse_mask(rng, alpha)
+        if np.abs(coarse - alpha).mean() < SPOILT_MAX:
+            break
     return _developed(rng, image), alpha, coarse, ratio
 
 
@@ -155,7 +162,7 @@ def edge_sample(rng: Generator, pool: Pool, photos: Sequence[Image]) -> tuple[Pl
     else:
         image, alpha, coarse, ratio = _composed(rng, pool, photos)
     first = guided(image, coarse)
-    reach = 2 * round(2 * ratio) + 1
+    reach = 2 * round(BAND_MASK_PX * ratio) + 1
     box = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
     unsure = ((coarse > 0.03) & (coarse < 0.97)).astype(np.uint8)
     band = cv2.dilate(unsure, box).astype(np.float32)

@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from training.networks import EdgeNet
+from training.networks import EdgeNet, LiteNet
 
 OPSET = 17
 SMALL_COUNT = 64
@@ -21,16 +21,17 @@ SMALL_COUNT = 64
 DIFFERENCE_MAX = 0.02
 
 
-class Limited(nn.Module):
-    """The edge network as it is delivered: alpha within 0..1."""
+class Delivered(nn.Module):
+    """A network as it is delivered: what it says lies within 0..1."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, is_logit: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.is_logit = network, is_logit
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
-        """Return alpha (N, 1, H, W), 0..1."""
-        return self.network(planes).clamp(0, 1)
+        """Return (N, 1, H, W), 0..1."""
+        answer = self.network(planes)
+        return torch.sigmoid(answer) if self.is_logit else answer.clamp(0, 1)
 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -51,12 +52,18 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def export_edge(checkpoint: Path, out: Path) -> float:
+TILED = {
+    "input": {0: "tiles", 2: "height", 3: "width"},
+    "alpha": {0: "tiles", 2: "height", 3: "width"},
+}
+
+
+def export(name: str, checkpoint: Path, out: Path, size_px: int = 320) -> float:
     """Write `out` and return its largest difference from the network itself."""
-    network = EdgeNet()
+    network: nn.Module = EdgeNet() if name == "edge" else LiteNet()
     network.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
-    delivered = Limited(network).eval()
-    planes = torch.rand(1, 5, 128, 192)
+    delivered = Delivered(network, is_logit=name == "lite").eval()
+    planes = torch.rand(1, 5, 128, 192) if name == "edge" else torch.rand(1, 3, size_px, size_px)
     torch.onnx.export(
         delivered,
         (planes,),
@@ -64,10 +71,7 @@ def export_edge(checkpoint: Path, out: Path) -> float:
         opset_version=OPSET,
         input_names=["input"],
         output_names=["alpha"],
-        dynamic_axes={
-            "input": {0: "tiles", 2: "height", 3: "width"},
-            "alpha": {0: "tiles", 2: "height", 3: "width"},
-        },
+        dynamic_axes=TILED if name == "edge" else None,
         dynamo=False,
     )
     onnx.save(halve(onnx.load(str(out))), str(out))
@@ -80,11 +84,12 @@ def export_edge(checkpoint: Path, out: Path) -> float:
 def main() -> None:
     """Export."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("network", choices=["edge"])
+    arguments.add_argument("network", choices=["edge", "lite"])
     arguments.add_argument("checkpoint", type=Path)
     arguments.add_argument("out", type=Path)
+    arguments.add_argument("--size-px", type=int, default=320, help="lite: side of the picture")
     given = arguments.parse_args()
-    difference = export_edge(given.checkpoint, given.out)
+    difference = export(given.network, given.checkpoint, given.out, given.size_px)
     print(f"{given.out.stat().st_size} bytes, differs by {difference:.4f} at most")
     if difference > DIFFERENCE_MAX:
         raise SystemExit("the file does not do what the network does")

@@ -31,12 +31,25 @@ def edge_loss(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """
     alpha, weight = truth[:, :1], truth[:, 1:]
     off = guess - alpha
-    total = weight.sum()
-    loss = (off.abs() * weight).sum() / total
-    slopes = gradient(off).abs().sum(1, keepdim=True)
-    loss = loss + 0.5 * (slopes * weight).sum() / total
+    loss = _weighed(off.abs(), weight)
+    loss = loss + 0.5 * _weighed(gradient(off).abs().sum(1, keepdim=True), weight)
     for size in (2, 4, 8):
         shape = functional.avg_pool2d(off, size).abs()
-        open_here = functional.avg_pool2d(weight, size)
-        loss = loss + 0.5 * (shape * open_here).sum() / open_here.sum()
+        loss = loss + 0.5 * _weighed(shape, functional.avg_pool2d(weight, size))
     return loss
+
+
+def lite_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy and error, heavier near the rim, and one minus the overlap."""
+    near = 1 + 8 * (functional.avg_pool2d(mask, 15, 1, 7) - mask).abs()
+    guess = torch.sigmoid(logits)
+    entropy = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none")
+    both = (guess * mask).sum((1, 2, 3))
+    either = (guess + mask - guess * mask).sum((1, 2, 3))
+    overlap = ((both + 1) / (either + 1)).mean()
+    return _weighed(entropy, near) + _weighed((guess - mask).abs(), near) + 1 - overlap
+
+
+def _weighed(error: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the weighed mean of each piece, averaged: narrow bands count like wide ones."""
+    return ((error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()

@@ -75,3 +75,58 @@ class EdgeNet(nn.Module):
         signal = self.join_quarter(torch.cat([enlarged(self.to_quarter(signal)), quarter], 1))
         signal = self.join_half(torch.cat([enlarged(self.to_half(signal)), half], 1))
         return planes[:, 4:5] + functional.pixel_shuffle(self.head(signal), 2)
+
+
+LITE_WIDTHS = (24, 48, 72, 104, 144)
+LITE_DEPTHS = (1, 2, 3, 3)
+LITE_RETURN = (24, 32, 48, 80)
+
+
+class LiteNet(nn.Module):
+    """Picture (3 planes) -> mask: a U-Net whose deepest layer is weighed by the whole picture.
+
+    The first cutout-lite was such a network of 1.0 M numbers at 256 pixels. This one does about six
+    times its work at 320, which a third of u2netp's time leaves room for.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...] = LITE_WIDTHS,
+        depths: tuple[int, ...] = LITE_DEPTHS,
+        back: tuple[int, ...] = LITE_RETURN,
+    ) -> None:
+        super().__init__()
+        self.stem = Step(3, widths[0], stride=2)
+        self.down = nn.ModuleList(
+            nn.Sequential(
+                Step(before, width, stride=2),
+                *[Residual(width, 2 if deepest and i % 2 else 1) for i in range(depth)],
+            )
+            for before, width, depth, deepest in zip(
+                widths[:-1], widths[1:], depths, (False, False, False, True), strict=True
+            )
+        )
+        deep = widths[-1]
+        self.attend = nn.Sequential(
+            nn.Conv2d(deep, deep, 1), nn.ReLU(inplace=True), nn.Conv2d(deep, deep, 1)
+        )
+        self.top = Step(deep, back[3], 1)
+        self.across = nn.ModuleList(Step(widths[i], back[i], 1) for i in range(4))
+        inner = (back[3], back[3] + back[2], back[2] + back[1], back[1] + back[0])
+        self.up = nn.ModuleList(
+            Step(inputs, outputs) for inputs, outputs in zip(inner, reversed(back), strict=True)
+        )
+        self.head = nn.Conv2d(back[0], 4, 3, 1, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the mask's logits (N, 1, H, W); H and W are multiples of 32."""
+        seen = [self.stem(image * 4 - 2)]
+        for step in self.down:
+            seen.append(step(seen[-1]))
+        deep = seen[-1] * torch.sigmoid(self.attend(seen[-1].mean((2, 3), keepdim=True)))
+        side = self.across[3](seen[3])
+        signal = self.up[0](enlarged(self.top(deep)) + side)
+        for place in (2, 1, 0):
+            side = self.across[place](seen[place])
+            signal = self.up[3 - place](torch.cat([enlarged(signal), side], 1))
+        return functional.pixel_shuffle(self.head(signal), 2)

@@ -8,7 +8,8 @@ restarted with fewer steps, and cools down from there.
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -19,12 +20,44 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training.edge_samples import edge_batches
 from training.generate import read_backgrounds
-from training.losses import edge_loss
-from training.networks import EdgeNet
+from training.lite_samples import lite_batches
+from training.losses import edge_loss, lite_loss
+from training.networks import EdgeNet, LiteNet
+from training.photos import Image, Plane
 
 CHECKPOINT_EVERY = 100
 AVERAGE_DECAY_MAX = 0.998
 WARM_UP_STEPS = 100
+ECHO_MEMORY = 800
+"""Pieces kept to be learned again: 0.4 GB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is particular to one of the networks."""
+
+    network: Callable[[], nn.Module]
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    batches: Callable[[int, argparse.Namespace, list[Image]], Iterator[tuple[Plane, Plane]]]
+
+
+def _edge_batches(
+    seed: int, given: argparse.Namespace, photos: list[Image]
+) -> Iterator[tuple[Plane, Plane]]:
+    return edge_batches(seed, given.pool, photos, given.batch)
+
+
+def _lite_batches(
+    seed: int, given: argparse.Namespace, photos: list[Image]
+) -> Iterator[tuple[Plane, Plane]]:
+    folders = (given.store, given.pool)
+    return lite_batches(seed, folders, photos, given.batch, given.size_px)
+
+
+RECIPES = {
+    "edge": Recipe(EdgeNet, edge_loss, _edge_batches),
+    "lite": Recipe(LiteNet, lite_loss, _lite_batches),
+}
 
 
 class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -40,8 +73,36 @@ class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         worker = get_worker_info()
         seed = (self.given.seed * 1_000_003 + self.start) * 64 + (worker.id if worker else 0)
         photos = read_backgrounds(self.given.pack)
-        for planes, truth in edge_batches(seed, self.given.pool, photos, self.given.batch):
+        recipe = RECIPES[self.given.network]
+        for planes, truth in recipe.batches(seed, self.given, photos):
             yield torch.from_numpy(planes), torch.from_numpy(truth)
+
+
+def echoed(
+    fresh: Iterator[tuple[torch.Tensor, torch.Tensor]], times: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield every fresh batch, and between two of them `times - 1` mixed from earlier ones.
+
+    Composing costs as much as learning: a piece seen again, turned and in other company, is almost
+    as good as a fresh one.
+    """
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for planes, truth in fresh:
+        yield planes, truth
+        pairs = list(zip(planes.half(), truth.half(), strict=True))
+        kept = (kept + pairs)[-ECHO_MEMORY:]
+        for _ in range(times - 1):
+            chosen = [kept[int(index)] for index in torch.randint(len(kept), (len(planes),))]
+            turns, is_flipped = int(torch.randint(4, ())), bool(torch.randint(2, ()))
+            for_input = torch.stack([pair[0] for pair in chosen]).float()
+            for_truth = torch.stack([pair[1] for pair in chosen]).float()
+            yield turned(for_input, turns, is_flipped), turned(for_truth, turns, is_flipped)
+
+
+def turned(planes: torch.Tensor, turns: int, is_flipped: bool) -> torch.Tensor:  # noqa: FBT001
+    """Turn by quarters, and mirror."""
+    quarter = torch.rot90(planes, turns, (2, 3))
+    return (quarter.flip(3) if is_flipped else quarter).contiguous()
 
 
 def rate_at(step: int, given: argparse.Namespace) -> float:
@@ -57,8 +118,8 @@ class Run:
         torch.manual_seed(given.seed)
         self.given = given
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network: nn.Module = EdgeNet()
-        self.average: nn.Module = EdgeNet()
+        self.recipe = RECIPES[given.network]
+        self.network, self.average = self.recipe.network(), self.recipe.network()
         for network in (self.network, self.average):
             network.to(self.device, memory_format=torch.channels_last)
         self.average.load_state_dict(self.network.state_dict())
@@ -99,7 +160,7 @@ class Run:
         planes = planes.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
             guess = self.network(planes)
-        loss = edge_loss(guess.float(), truth.to(self.device))
+        loss = self.recipe.loss(guess.float(), truth.to(self.device))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
@@ -127,7 +188,7 @@ class Run:
         )
         self.network.train()
         began, before, losses = time.monotonic(), self.seconds, []
-        for planes, truth in loader:
+        for planes, truth in echoed(iter(loader), self.given.echo):
             if self.step >= self.given.steps:
                 break
             losses.append(self.learn(planes, truth))
@@ -153,14 +214,17 @@ class Run:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("network", choices=["edge"])
+    arguments.add_argument("network", choices=sorted(RECIPES))
     arguments.add_argument("--pack", type=Path, required=True, help="the unpacked photos.tar")
     arguments.add_argument("--pool", type=Path, required=True, help="from generate.py")
+    arguments.add_argument("--store", type=Path, default=None, help="lite: from store.py")
+    arguments.add_argument("--size-px", type=int, default=320, help="lite: side of the picture")
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--steps", type=int, default=4000)
     arguments.add_argument("--batch", type=int, default=16)
     arguments.add_argument("--rate", type=float, default=2e-3)
     arguments.add_argument("--cooldown", type=float, default=0.3)
+    arguments.add_argument("--echo", type=int, default=1, help="learn each piece so many times")
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--workers", type=int, default=1)
     arguments.add_argument("--threads", type=int, default=2)
