@@ -79,9 +79,11 @@ class Heart:
             try:
                 self._is_lost = not await self._prolong()
             except Exception as exc:
-                if not is_away(exc):
-                    raise
-                log.warning("heartbeat.missed", job_id=str(self._fence.job_id), exc_info=exc)
+                log.warning(
+                    "heartbeat.missed",
+                    job_id=str(self._fence.job_id),
+                    exc_info=None if is_away(exc) else exc,
+                )
         log.warning("lease.lost", job_id=str(self._fence.job_id), attempt=self._fence.attempt)
 
     async def _prolong(self) -> bool:

@@ -5,6 +5,7 @@ everywhere; storage is touched only outside transactions.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from gateway.settings import Settings
 from gateway.settle import Failure
 from gateway.storage import Storage
 from gateway.tables import PROCESSING, QUEUED, SUCCEEDED, Job
+from gateway.transactions import is_away
 
 BATCH_MAX: Final = 200
 LOST: Final = Failure(INTERNAL.code)
@@ -37,10 +39,14 @@ class Sweeper:
     storage: Storage
     settings: Settings
 
-    async def sweep(self) -> None:
-        """End what is overdue, then clear storage and idempotency records."""
+    async def sweep(self, *, are_leases_true: bool = True) -> None:
+        """End what is overdue, then clear storage and idempotency records.
+
+        Args:
+            are_leases_true: False where heartbeats may have found no Postgres to go to.
+        """
         overdue = await self._until_none(self._end_overdue)
-        lost = await self._until_none(self._take_back_lost)
+        lost = await self._until_none(self._take_back_lost) if are_leases_true else 0
         if overdue or lost:
             log.warning("jobs.swept", overdue_count=overdue, lost_count=lost)
         await self._tidy()
@@ -76,7 +82,7 @@ class Sweeper:
             .where(
                 Job.state == PROCESSING,
                 Job.lease_until < func.now(),
-                # While Postgres was down nobody could send a heartbeat.
+                # A Postgres that has just started has missed heartbeats.
                 func.pg_postmaster_start_time() < func.now() - lease,
             )
             .order_by(Job.lease_until)
@@ -135,16 +141,21 @@ def _leftovers(job: Job) -> list[str]:
 
 
 async def sweep_forever(sweeper: Sweeper) -> None:
-    """Sweep every `sweep_interval`, whatever happens; end by being cancelled."""
+    """Sweep every `sweep_interval`, whatever happens; end by being cancelled.
+
+    Where Postgres cannot be reached from here it may be out of reach for heartbeats too: after
+    that, every lease gets its whole time again before it is believed to be over.
+    """
     interval_s = sweeper.settings.sweep_interval.total_seconds()
     orphans_every = max(1, round(sweeper.settings.hold_ttl.total_seconds() / interval_s))
-    turn = 0
+    turn, leases_true_from = 0, 0.0
     while True:
         await asyncio.sleep(interval_s)
         turn += 1
         try:
-            await sweeper.sweep()
+            await sweeper.sweep(are_leases_true=time.monotonic() >= leases_true_from)
             if turn % orphans_every == 0:
                 await sweeper.purge_orphans()
-        except Exception:
-            log.exception("sweep.failed")
+        except Exception as exc:
+            leases_true_from = time.monotonic() + sweeper.settings.lease.total_seconds()
+            log.warning("sweep.failed", exc_info=None if is_away(exc) else exc)

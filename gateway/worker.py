@@ -32,7 +32,7 @@ from gateway.settings import Settings, read_settings
 from gateway.storage import Storage
 from gateway.sweep import Sweeper, sweep_forever
 from gateway.tables import Job
-from gateway.transactions import persist
+from gateway.transactions import is_away, persist
 
 POLL_S: Final = 1.0
 """How long a free runner waits for the bell before it looks for itself."""
@@ -91,8 +91,8 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 job = await self._claim()
-            except Exception:
-                log.exception("claim.failed")
+            except Exception as exc:
+                log.warning("claim.failed", exc_info=None if is_away(exc) else exc)
                 job = None
             if job is None:
                 await self._wait_for_ring()
@@ -157,8 +157,8 @@ class Worker:
             await asyncio.sleep(self._settings.sweep_interval.total_seconds())
             try:
                 await relay(self._cutouts.sessions, self._cutouts.bell)
-            except Exception:
-                log.exception("relay.failed")
+            except Exception as exc:
+                log.warning("relay.failed", exc_info=None if is_away(exc) else exc)
 
 
 @asynccontextmanager
