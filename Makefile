@@ -6,7 +6,7 @@ UV := UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench test-browser lock format clean
+.PHONY: help demo up test check bench test-browser test-training lock format clean
 
 help: ## What can be typed
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,6 +31,14 @@ up: $(VENV)/.product ## The whole stack on this machine until Ctrl-C
 test: $(VENV)/.dev ## The tests
 	$(BIN)/pytest
 
+$(VENV)-training/.ready: requirements-training.lock
+	@test -x $(VENV)-training/bin/python || $(PYTHON) -m venv $(VENV)-training
+	$(VENV)-training/bin/pip install --quiet --disable-pip-version-check -r requirements-training.lock
+	@touch $@
+
+test-training: $(VENV)-training/.ready ## The recipe of our networks on a small slice (installs torch)
+	$(VENV)-training/bin/python -m pytest tests/training --confcutdir=tests/training
+
 check: $(VENV)/.dev ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -50,4 +58,4 @@ format: $(VENV)/.dev ## Let ruff format and mend
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what was built here
-	rm -rf $(VENV) .cutout .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-training .cutout .mypy_cache .ruff_cache .pytest_cache .hypothesis

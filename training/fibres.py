@@ -11,6 +11,8 @@ from numpy.random import Generator
 from training.photos import Plane
 from training.shapes import CENTRE, DRAWN_PX, REACH, Coverage, Points, blob, empty, fill, stroke
 
+LAYERS = 6
+
 
 def _strand(root: Points, tip: Points, bend: Points, steps: int = 14) -> Points:
     t = np.linspace(0, 1, steps)[:, None]
@@ -19,54 +21,68 @@ def _strand(root: Points, tip: Points, bend: Points, steps: int = 14) -> Points:
 
 
 def _draw_strands(
-    rng: Generator, coverage: Coverage, colours: Plane, strands: list[Points], thick: float
-) -> None:
-    """Draw `strands`, fainter ones first, each of its own shade, thinner towards the tip."""
+    rng: Generator, body: Coverage, colours: Plane, strands: list[Points], thick: float
+) -> Coverage:
+    """Draw `strands` over `body`, each of its own shade, thinner towards the tip.
+
+    They are drawn in a few layers; where layers cross, light is stopped by both.
+    """
     base = colours.reshape(-1, 3)[rng.integers(0, DRAWN_PX * DRAWN_PX, 4)].mean(0)
-    opacity = np.sort(rng.uniform(0.55, 1, len(strands)))
-    for strand, opaque in zip(strands, opacity, strict=True):
-        shade = np.clip(base * rng.uniform(0.6, 1.35) + rng.normal(0, 4, 3), 0, 255)
-        width = max(1, round(rng.uniform(0.5, 1) * thick))
-        paint = tuple(int(value) for value in shade)
-        stroke(colours, strand, paint, width + 6)
-        half = len(strand) // 2
-        stroke(coverage, strand[half:], (int(255 * opaque),), max(1, round(width * 0.6)))
-        stroke(coverage, strand[: half + 1], (int(255 * opaque),), width)
+    faintest = rng.uniform(0.15, 0.8)
+    clear = 1 - body.astype(np.float32) / 255
+    for layer in range(LAYERS):
+        coverage = empty()
+        for strand in strands[layer::LAYERS]:
+            shade = np.clip(base * rng.uniform(0.6, 1.35) + rng.normal(0, 4, 3), 0, 255)
+            width = max(1, round(rng.uniform(0.5, 1) * thick))
+            stroke(colours, strand, tuple(int(value) for value in shade), width + 6)
+            half, opaque = len(strand) // 2, (int(255 * rng.uniform(faintest, 1)),)
+            stroke(coverage, strand[half:], opaque, max(1, round(width * 0.6)))
+            stroke(coverage, strand[: half + 1], opaque, width)
+        clear *= 1 - coverage.astype(np.float32) / 255
+    return ((1 - clear) * 255).astype(np.uint8)
+
+
+def _fineness(rng: Generator, thick_max: float) -> tuple[float, int]:
+    """Return how thick strands are, and how many more of them there are for being thin."""
+    if rng.random() < 0.5:
+        return 1.0, int(rng.integers(2, 7))
+    return float(rng.uniform(1, thick_max)), 1
 
 
 def hair(rng: Generator, colours: Plane) -> Coverage:
     """A head: a solid body from which locks and single hairs fly."""
-    coverage, outline = empty(), CENTRE + (blob(rng) - CENTRE) * rng.uniform(0.5, 0.8)
-    fill(coverage, outline)
+    body, outline = empty(), CENTRE + (blob(rng) - CENTRE) * rng.uniform(0.5, 0.8)
+    fill(body, outline)
+    thick, times = _fineness(rng, 4)
     flow, strands = rng.normal(0, 1, 2) * REACH * 0.3, []
     for _ in range(rng.integers(3, 14)):  # locks
         place = rng.integers(len(outline))
-        outward = (outline[place] - CENTRE) * rng.uniform(0.2, 0.9)
-        for _ in range(rng.integers(6, 40)):
-            root = outline[place] + rng.normal(0, 25, 2) - 0.1 * outward
+        outward, spread = (outline[place] - CENTRE) * rng.uniform(0.2, 0.9), rng.uniform(10, 45)
+        for _ in range(times * int(rng.integers(6, 40))):
+            root = outline[place] + rng.normal(0, spread, 2) - 0.1 * outward
             tip = root + outward * rng.uniform(0.5, 1.2) + flow + rng.normal(0, 30, 2)
             strands.append(_strand(root, tip, rng.normal(0, 30, 2)))
-    for _ in range(rng.integers(20, 160)):  # single hairs
+    for _ in range(times * int(rng.integers(20, 160))):  # single hairs
         root = outline[rng.integers(len(outline))]
         tip = root + (root - CENTRE) * rng.uniform(0.05, 0.6) + flow + rng.normal(0, 40, 2)
         strands.append(_strand(root, tip, rng.normal(0, 50, 2)))
-    _draw_strands(rng, coverage, colours, strands, rng.uniform(1, 4))
-    return coverage
+    return _draw_strands(rng, body, colours, strands, thick)
 
 
 def fur(rng: Generator, colours: Plane) -> Coverage:
     """A body all round with short hairs that lean one way."""
-    coverage, outline = empty(), CENTRE + (blob(rng) - CENTRE) * rng.uniform(0.6, 0.95)
-    fill(coverage, outline)
+    body, outline = empty(), CENTRE + (blob(rng) - CENTRE) * rng.uniform(0.6, 0.95)
+    fill(body, outline)
     length, lean = rng.uniform(8, 80), rng.normal(0, 0.6, 2)
+    thick, times = _fineness(rng, 5)
     strands = []
-    for _ in range(int(rng.uniform(400, 1500))):
+    for _ in range(times * int(rng.uniform(400, 1200))):
         root = outline[rng.integers(len(outline))] + rng.normal(0, 6, 2)
         outward = (root - CENTRE) / (np.linalg.norm(root - CENTRE) + 1e-6)
         tip = root + (outward + lean + rng.normal(0, 0.35, 2)) * length * rng.uniform(0.3, 1)
         strands.append(_strand(root - outward * 6, tip, rng.normal(0, length / 8, 2), 8))
-    _draw_strands(rng, coverage, colours, strands, rng.uniform(1, 5))
-    return coverage
+    return _draw_strands(rng, body, colours, strands, thick)
 
 
 def wire(rng: Generator, colours: Plane) -> Coverage:

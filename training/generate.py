@@ -134,7 +134,7 @@ def plain_backed(photo: Photo, mask: NDArray[np.uint8]) -> Foreground | None:
     if np.abs(border - behind).max(axis=1).mean() > PLAIN_DEVIATION_MAX:
         return None
     distance = np.abs(image - behind).max(axis=2)
-    alpha = np.clip((distance - 10) / 30, 0, 1)
+    alpha = np.clip((distance - 15) / 45, 0, 1)
     grown = cv2.resize(mask, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
     inside = cv2.erode((grown > 200).astype(np.uint8), np.ones((9, 9), np.uint8))
     near = cv2.dilate((grown > 100).astype(np.uint8), np.ones((9, 9), np.uint8))
@@ -143,9 +143,8 @@ def plain_backed(photo: Photo, mask: NDArray[np.uint8]) -> Foreground | None:
     if inside.any() and alpha[inside > 0].mean() < 0.97:
         return None
     alpha = np.maximum(alpha * near, inside)
-    solid = cv2.inpaint(
-        image.astype(np.uint8), (alpha < 0.95).astype(np.uint8), 3, cv2.INPAINT_TELEA
-    )
+    rim = cv2.dilate((alpha < 0.95).astype(np.uint8), np.ones((3, 3), np.uint8))
+    solid = cv2.inpaint(image.astype(np.uint8), rim, 3, cv2.INPAINT_TELEA)
     return _centred(solid, alpha)
 
 

@@ -1,0 +1,81 @@
+"""The whole recipe, from photographs to ONNX, once from nothing on a small slice."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None,
+    reason="torch is a dependency of training/ alone: `make test-training` has it",
+)
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def step(module: str, *arguments: object) -> str:
+    """Run one script of the recipe as a person would, and return what it printed."""
+    command = [sys.executable, "-W", "ignore", "-m", f"training.{module}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def work(slice_of_pack: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Label and generate: what both networks are trained on."""
+    folder = tmp_path_factory.mktemp("work")
+    teacher = shared / "models" / "u2netp.onnx"
+    assert "labelled" in step("label", slice_of_pack, teacher, folder / "masks")
+    step("generate", slice_of_pack, folder / "pool", "--masks", folder / "masks", "--count", 4)
+    pool = ("--pool", folder / "pool", "--scenes", 1)
+    step("label", slice_of_pack, teacher, folder / "masks", *pool)
+    assert "to train on" in step("store", slice_of_pack, folder / "masks", folder / "store")
+    return folder
+
+
+def train(name: str, pack: Path, work: Path, steps: int, *more: object) -> list[dict[str, float]]:
+    places = ("--pack", pack, "--pool", work / "pool", "--out", work / name)
+    step("train", name, *places, "--steps", steps, "--batch", 2, "--workers", 0, *more)
+    lines = (work / name / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_labelling_again_labels_nothing_twice(
+    slice_of_pack: Path, shared: Path, work: Path
+) -> None:
+    before = (work / "masks" / "labels.csv").read_bytes()
+    again = step("label", slice_of_pack, shared / "models" / "u2netp.onnx", work / "masks")
+    assert again.startswith("0 labelled")
+    assert (work / "masks" / "labels.csv").read_bytes() == before
+
+
+def test_the_edge_refiner_is_trained_goes_on_and_is_exported(
+    slice_of_pack: Path, work: Path
+) -> None:
+    train("edge", slice_of_pack, work, 2)
+    curve = train("edge", slice_of_pack, work, 4, "--echo", 2)
+    assert [line["step"] for line in curve] == [2, 4], "the second run goes on from the first"
+    out = work / "cutout-edge.onnx"
+    step("export", "edge", work / "edge" / "last.pt", out)
+    assert out.stat().st_size <= 1_000_000
+    answer = ort.InferenceSession(out).run(
+        ["alpha"], {"input": np.random.default_rng(1).random((2, 5, 64, 96), np.float32)}
+    )[0]
+    assert answer.shape == (2, 1, 64, 96)
+    assert 0 <= answer.min() <= answer.max() <= 1
+
+
+def test_the_segmentation_network_is_trained_and_exported(slice_of_pack: Path, work: Path) -> None:
+    more = ("--store", work / "store", "--size-px", 64)
+    curve = train("lite", slice_of_pack, work, 2, *more)
+    assert curve[-1]["step"] == 2
+    out = work / "cutout-lite.onnx"
+    step("export", "lite", work / "lite" / "last.pt", out, "--size-px", 64)
+    assert out.stat().st_size <= 8_000_000
+    answer = ort.InferenceSession(out).run(["alpha"], {"input": np.zeros((1, 3, 64, 64), "f4")})[0]
+    assert answer.shape == (1, 1, 64, 64)
