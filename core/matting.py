@@ -1,25 +1,68 @@
 """From the network's coarse mask to an alpha matte at full resolution.
 
-Alpha is (H, W) uint8, 0..255: at 12 megapixels a float32 matte would be 48 MB for steps that need
-it in the band alone.
+The matte is solved at about the network's own resolution, in the box around what is unknown:
+colour decides where it can tell subject from background, the mask where it cannot. What is scaled
+up to full resolution is not alpha but the local colour model, so that a hair one pixel wide comes
+from the full picture. docs/adr has the choice and what it was compared with.
+
+Alpha is (H, W) uint8, 0..255: a float32 matte of 12 megapixels would be 48 MB for steps that need
+floats in the band alone.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-GUIDE_EDGE_PX_MAX = 1024
-"""Long edge at which the guided filter is solved; its coefficients are smooth and scale up well."""
-RADIUS_PX = 8
-EPSILON = 1e-5
+from core.guided import ColourModel, Plane, separability
 
 Alpha = NDArray[np.uint8]
 Image = NDArray[np.uint8]
 Mask = NDArray[np.float32]
-Planes = NDArray[Any]
-"""Floats inside the solver; OpenCV and numpy disagree on how narrowly to type them."""
+
+SOLVE_EDGE_PX = 400
+"""Long edge at which the matte is solved for a 320-px mask."""
+SOLVE_EDGE_PX_MAX = 640
+SOLVE_RADIUS_PX = 4
+SOLVE_EPSILON = 3e-6
+SOLVE_STEPS_MAX = 12
+START_EPSILON = 1e-5
+SPREAD_RADIUS_PX = 1
+"""Windows of the colour model that is scaled up: small, since the matte is already solved."""
+
+SURE_BACKGROUND, SURE_FOREGROUND = 0.05, 0.95
+BAND_PX = 5
+"""Half the width of the unknown strip on each side of the mask's edge, at the solving size."""
+MODEL_BAND_PX = 3
+SEPARABILITY_RADIUS_PX = 24
+
+TRUST_SURE = 10.0
+TRUST_SOFT = 1e-3
+"""Where the network drew a wide, undecided edge, colour decides."""
+TRUST_SHARP = 3e-3
+TRUST_INSEPARABLE = 3.0
+"""Where it drew a sharp edge and colour cannot tell the sides apart, the mask decides."""
+SHARP_FROM, SHARP_TO = 0.38, 0.50
+"""Slope of the mask per network pixel: an ideal edge has 0.5."""
+
+LEVELS = 0.03
+"""Alpha below it is none and above 1 - LEVELS is full: interior solid, no grey veil."""
+SPECK_SHARE_MAX = 0.002
+"""A blob this small beside the largest one is a speck."""
+BAND_MARGIN_PX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """A matte at the solving size, and the colour model that scales it up."""
+
+    alpha: Plane
+    coefficients: NDArray[Any]
+    unknown: NDArray[np.uint8]
+    method: str
 
 
 def refine(image: Image, mask: Mask, *, deadline_s: float | None = None) -> tuple[Alpha, str]:
@@ -28,79 +71,163 @@ def refine(image: Image, mask: Mask, *, deadline_s: float | None = None) -> tupl
     Args:
         image: (H, W, 3) uint8 sRGB.
         mask: (h, w) float32, 0..1, at the network's resolution.
-        deadline_s: a `time.monotonic()` moment after which only the cheap steps run.
+        deadline_s: a `time.monotonic()` moment; past it the solver stops where it is.
 
     Returns:
-        (H, W) uint8 alpha, 0..255, and the method's name for the answer.
+        (H, W) uint8 alpha, 0..255, and `closed-form` (solved), `guided` (the deadline left time
+        for a single pass only) or `none` (the mask has no edge to refine).
     """
-    del deadline_s
-    height_px, width_px = image.shape[:2]
-    scale = min(1.0, GUIDE_EDGE_PX_MAX / max(height_px, width_px))
-    small_px = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
-    guide = cv2.resize(image, small_px, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    coarse = np.clip(cv2.resize(mask, small_px, interpolation=cv2.INTER_CUBIC), 0, 1)
-    slopes, offset = _guided_coefficients(guide, coarse)
-    return _apply_coefficients(image, slopes, offset), "guided"
+    size_px = _solving_size(image, mask)
+    guide = np.asarray(cv2.resize(image, size_px, interpolation=cv2.INTER_AREA))
+    coarse = np.clip(cv2.resize(mask, size_px, interpolation=cv2.INTER_CUBIC), 0, 1)
+    solved = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s)
+    if solved is None:
+        return _scaled_up(coarse, image), "none"
+    return _apply(image, solved), solved.method
 
 
-def _apply_coefficients(image: Image, slopes: Planes, offset: Planes) -> Alpha:
+def _solving_size(image: Image, mask: Mask) -> tuple[int, int]:
     height_px, width_px = image.shape[:2]
-    alpha = np.empty((height_px, width_px), np.uint8)
-    rows_px = max(16, 2**20 // width_px)
-    planes = np.dstack([slopes / 255, offset])
-    for top in range(0, height_px, rows_px):
-        bottom = min(height_px, top + rows_px)
-        rows = _rows_of(planes, top, bottom, (height_px, width_px))
-        value = np.einsum("ijk,ijk->ij", rows[..., :3], image[top:bottom].astype(np.float32))
-        value += rows[..., 3]
-        alpha[top:bottom] = np.clip((value - 0.02) / 0.96 * 255 + 0.5, 0, 255)
+    edge_px = min(SOLVE_EDGE_PX_MAX, max(SOLVE_EDGE_PX, round(1.25 * max(mask.shape))))
+    scale = min(1.0, edge_px / max(height_px, width_px))
+    return max(1, round(width_px * scale)), max(1, round(height_px * scale))
+
+
+def _sharpness(mask: Mask, size_px: tuple[int, int]) -> Plane:
+    """Return the steepest slope of the mask nearby, per network pixel, at the solving size."""
+    slope_x = cv2.Sobel(mask, cv2.CV_32F, 1, 0, scale=1 / 8)
+    slope_y = cv2.Sobel(mask, cv2.CV_32F, 0, 1, scale=1 / 8)
+    steepest = cv2.dilate(cv2.magnitude(slope_x, slope_y), np.ones((5, 5), np.uint8))
+    return np.asarray(cv2.resize(cv2.blur(steepest, (5, 5)), size_px))
+
+
+def _solve(
+    guide: Plane, coarse: Plane, sharpness: Plane, deadline_s: float | None
+) -> _Solved | None:
+    """Solve the matte inside the box around everything unknown; None if nothing is."""
+    sure = _sure(coarse, BAND_PX)
+    box = _box_around(sure == 0, margin_px=SEPARABILITY_RADIUS_PX)
+    if box is None:
+        return None
+    colours = guide[box].astype(np.float32) * np.float32(1 / 255)
+    planes = [np.asarray(plane) for plane in cv2.split(colours)]
+    near, sure_near = coarse[box], sure[box] > 0
+    trust = _trust(planes, near, sharpness[box])
+    trust[sure_near] = TRUST_SURE
+    start = ColourModel(planes, SOLVE_RADIUS_PX, START_EPSILON).filter(near)
+    model = ColourModel(planes, SOLVE_RADIUS_PX, SOLVE_EPSILON)
+    solution, steps = model.solve(near, trust, start, SOLVE_STEPS_MAX, deadline_s)
+    alpha = coarse.copy()
+    alpha[box] = np.clip(solution, 0, 1)
+    _remove_specks(alpha)
+    spread = ColourModel(planes, SPREAD_RADIUS_PX, SOLVE_EPSILON).coefficients(alpha[box])
+    coefficients = np.zeros((*coarse.shape, 4), np.float32)
+    coefficients[box] = cv2.merge(spread)
+    return _Solved(alpha, coefficients, _undecided(alpha), "closed-form" if steps else "guided")
+
+
+def _sure(coarse: Plane, band_px: int) -> NDArray[np.uint8]:
+    """Return 1 where the mask is decided and so is everything within `band_px`, 0 elsewhere."""
+    around = np.ones((2 * band_px + 1, 2 * band_px + 1), np.uint8)
+    inside = cv2.erode((coarse > SURE_FOREGROUND).astype(np.uint8), around)
+    outside = cv2.erode((coarse < SURE_BACKGROUND).astype(np.uint8), around)
+    return np.asarray(cv2.bitwise_or(inside, outside))
+
+
+def _box_around(wanted: NDArray[np.bool_], margin_px: int) -> tuple[slice, slice] | None:
+    rows, columns = np.flatnonzero(wanted.any(1)), np.flatnonzero(wanted.any(0))
+    if not rows.size:
+        return None
+    return (
+        slice(max(0, int(rows[0]) - margin_px), int(rows[-1]) + 1 + margin_px),
+        slice(max(0, int(columns[0]) - margin_px), int(columns[-1]) + 1 + margin_px),
+    )
+
+
+def _trust(planes: list[Plane], coarse: Plane, sharpness: Plane) -> Plane:
+    """Say per pixel how much the mask may resist what the colours say."""
+    weights = _sure(coarse, MODEL_BAND_PX).astype(np.float32) + np.float32(1e-3)
+    apart = separability(planes, coarse, weights, SEPARABILITY_RADIUS_PX)
+    sharp = np.clip((sharpness - SHARP_FROM) / (SHARP_TO - SHARP_FROM), 0, 1)
+    trust = TRUST_SOFT + sharp * (TRUST_SHARP - TRUST_SOFT + TRUST_INSEPARABLE * (1 - apart))
+    return np.asarray(trust, np.float32)
+
+
+def _remove_specks(alpha: Plane) -> None:
+    """Take away, in place, blobs that are tiny beside the subject or opaque nowhere."""
+    blobs, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > LEVELS).astype(np.uint8))
+    if blobs <= 2:  # noqa: PLR2004 the background and one subject
+        return
+    areas = stats[:, cv2.CC_STAT_AREA]
+    is_speck = areas < SPECK_SHARE_MAX * areas[1:].max()
+    solid = np.zeros(blobs, bool)
+    solid[np.unique(labels[alpha > 0.5])] = True  # noqa: PLR2004 half
+    is_speck |= ~solid
+    is_speck[0] = False
+    alpha[is_speck[labels]] = 0
+
+
+def _undecided(alpha: Plane) -> NDArray[np.uint8]:
+    """Return 1 where the matte is soft or steps, and a little around it."""
+    size = 2 * BAND_MARGIN_PX + 1
+    around = np.ones((size, size), np.uint8)
+    high, low = cv2.dilate(alpha, around), cv2.erode(alpha, around)
+    return np.asarray(((high > LEVELS) & (low < 1 - LEVELS)).astype(np.uint8))
+
+
+def _scaled_up(alpha: Plane, image: Image) -> Alpha:
+    height_px, width_px = image.shape[:2]
+    levels = np.clip((alpha - LEVELS) * (255 / (1 - 2 * LEVELS)) + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(levels, (width_px, height_px), interpolation=cv2.INTER_LINEAR))
+
+
+def _apply(image: Image, solved: _Solved) -> Alpha:
+    """Scale up: the matte itself where it is decided, the colour model where it is not."""
+    height_px, width_px = image.shape[:2]
+    alpha = _scaled_up(solved.alpha, image)
+    wide = np.asarray(
+        cv2.resize(solved.unknown, (width_px, height_px), interpolation=cv2.INTER_NEAREST)
+    )
+    scale = (solved.alpha.shape[1] / width_px, solved.alpha.shape[0] / height_px)
+    for tile in band_tiles(wide):
+        rows, columns = tile
+        place = np.array(
+            [
+                [scale[0], 0, (columns.start + 0.5) * scale[0] - 0.5],
+                [0, scale[1], (rows.start + 0.5) * scale[1] - 0.5],
+            ]
+        )
+        model = cv2.warpAffine(
+            solved.coefficients,
+            place,
+            (columns.stop - columns.start, rows.stop - rows.start),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        levels = _explain(image[tile], model)
+        cv2.copyTo(levels, wide[tile], alpha[tile])
     return alpha
 
 
-def _rows_of(planes: Planes, top: int, bottom: int, size_px: tuple[int, int]) -> Planes:
-    """Scale up the rows [top, bottom) of what `planes` would be at `size_px`, and only those."""
-    height_px, width_px = size_px
-    scale_x, scale_y = width_px / planes.shape[1], height_px / planes.shape[0]
-    place = np.array(
-        [
-            [1 / scale_x, 0, 0.5 / scale_x - 0.5],
-            [0, 1 / scale_y, (top + 0.5) / scale_y - 0.5],
-        ]
-    )
-    return cv2.warpAffine(
-        planes,
-        place,
-        (width_px, bottom - top),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+def _explain(colours: Image, model: NDArray[Any]) -> Alpha:
+    """Return slopes . colour + offset as levels 0..255."""
+    gain = 255 / (1 - 2 * LEVELS)
+    products = cv2.multiply(model[..., :3], colours, scale=gain / 255, dtype=cv2.CV_32F)
+    value = cv2.transform(products, np.ones((1, 3), np.float32))
+    offset = cv2.addWeighted(cv2.extractChannel(model, 3), gain, value, 1, -LEVELS * gain)
+    return np.asarray(np.clip(offset, 0, 255) + np.float32(0.5), np.uint8)
 
 
-def _guided_coefficients(guide: Planes, coarse: Planes) -> tuple[Planes, Planes]:
-    """Solve the colour guided filter (He 2013): locally, alpha = slopes . colour + offset."""
-    size = (2 * RADIUS_PX + 1, 2 * RADIUS_PX + 1)
+def band_tiles(wanted: Plane) -> Iterator[tuple[slice, slice]]:
+    """Yield the tiles, merged along their row, that hold every pixel of `wanted` above 0."""
+    height_px, width_px = wanted.shape
+    for top in range(0, height_px, TILE_PX):
+        rows = slice(top, min(height_px, top + TILE_PX))
+        columns = cv2.reduce(wanted[rows], 0, cv2.REDUCE_MAX).ravel()
+        held = np.maximum.reduceat(columns, np.arange(0, width_px, TILE_PX)) > 0
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], held, [False]]).astype(np.int8)))
+        for first, last in zip(edges[::2], edges[1::2], strict=True):
+            yield rows, slice(int(first) * TILE_PX, min(width_px, int(last) * TILE_PX))
 
-    def mean(plane: Planes) -> Planes:
-        return cv2.blur(plane, size)
 
-    red, green, blue = cv2.split(guide)
-    mean_red, mean_green, mean_blue, mean_mask = mean(red), mean(green), mean(blue), mean(coarse)
-    rr = mean(red * red) - mean_red * mean_red + EPSILON
-    gg = mean(green * green) - mean_green * mean_green + EPSILON
-    bb = mean(blue * blue) - mean_blue * mean_blue + EPSILON
-    rg = mean(red * green) - mean_red * mean_green
-    rb = mean(red * blue) - mean_red * mean_blue
-    gb = mean(green * blue) - mean_green * mean_blue
-    rm = mean(red * coarse) - mean_red * mean_mask
-    gm = mean(green * coarse) - mean_green * mean_mask
-    bm = mean(blue * coarse) - mean_blue * mean_mask
-
-    inverse_rr, inverse_rg, inverse_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-    inverse_gg, inverse_gb, inverse_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
-    determinant = inverse_rr * rr + inverse_rg * rg + inverse_rb * rb
-    slope_red = (inverse_rr * rm + inverse_rg * gm + inverse_rb * bm) / determinant
-    slope_green = (inverse_rg * rm + inverse_gg * gm + inverse_gb * bm) / determinant
-    slope_blue = (inverse_rb * rm + inverse_gb * gm + inverse_bb * bm) / determinant
-    offset = mean_mask - slope_red * mean_red - slope_green * mean_green - slope_blue * mean_blue
-    slopes = mean(np.dstack([slope_red, slope_green, slope_blue]))
-    return slopes, mean(offset)
+TILE_PX = 64
