@@ -1,88 +1,39 @@
 """The whole app over ASGI, on this loop, on the real stack; customers with keys; a working hand."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from functools import partial
 from io import BytesIO
 from typing import Any
-from uuid import UUID
 
 import pytest
-from httpx import ASGITransport, AsyncClient
+from httpx import AsyncClient
 from litestar import Litestar
 from PIL import Image
 
-from billing.accounts import create_account
 from billing.db import SessionFactory
-from billing.keys import KeyHasher, create_key
 from billing.ledger import balance_of
 from billing.posting import Balance
 from gateway import jobs
 from gateway.app import House, create_app
 from gateway.settings import Settings
 from tests.conftest import encoded_photograph
+from tests.gateway.web import (
+    PUBLIC_URL,
+    Customer,
+    MakeClient,
+    NewCustomer,
+    ReadBalance,
+    WorkOff,
+    living,
+    open_account,
+)
 from tests.gateway.workshop import Workshop
-
-PUBLIC_URL = "https://cutout.test"
-
-
-@dataclass(frozen=True, slots=True)
-class Customer:
-    account_id: UUID
-    key: str
-
-    @property
-    def bearer(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.key}"}
-
-    @property
-    def x_api_key(self) -> dict[str, str]:
-        return {"x-api-key": self.key}
 
 
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(public_url=PUBLIC_URL, default_model="cutout-lite")
-
-
-@asynccontextmanager
-async def living(app: Litestar) -> AsyncIterator[AsyncClient]:
-    """Bring `app` up, and speak to it on this test's own loop, where its connections live.
-
-    Its lifespan is in a task of its own: pytest sets a fixture up in one task and tears it down in
-    another, which a task group inside refuses.
-    """
-    started, ending = asyncio.Event(), asyncio.Event()
-
-    async def live() -> None:
-        async with app.lifespan():
-            started.set()
-            await ending.wait()
-
-    life = asyncio.create_task(live())
-    starting = asyncio.create_task(started.wait())
-    await asyncio.wait([life, starting], return_when=asyncio.FIRST_COMPLETED)
-    transport = ASGITransport(app)  # type: ignore[arg-type]  # two spellings of ASGI
-    async with AsyncClient(transport=transport, base_url="http://gateway") as client:
-        yield client
-    ending.set()
-    await life
-
-
-async def open_account(
-    house: House, *, plan: str = "free", env: str = "live", **key: Any
-) -> Customer:
-    """Open an account with a key of its own: tests really commit, and share nothing."""
-    peppers = house.settings.key_peppers
-    hasher = KeyHasher({version: text.get_secret_value() for version, text in peppers.items()})
-    async with house.sessions.begin() as db:
-        account = await create_account(db, name="Ada", plan=plan, actor="test")
-        _, plaintext = await create_key(
-            db, hasher, account_id=account.id, env=env, actor="test", **key
-        )
-        return Customer(account.id, plaintext)
 
 
 @pytest.fixture
@@ -105,7 +56,7 @@ async def client(app: Litestar) -> AsyncIterator[AsyncClient]:
 @pytest.fixture
 async def make_client(
     make_settings: Callable[..., Settings],
-) -> AsyncIterator[Callable[..., Awaitable[tuple[AsyncClient, Customer]]]]:
+) -> AsyncIterator[MakeClient]:
     """Bring up an app with settings of its own, and a customer of it."""
     async with AsyncExitStack() as stack:
 
@@ -120,18 +71,19 @@ async def make_client(
 
 
 @pytest.fixture
-def new_customer(house: House) -> Callable[..., Awaitable[Customer]]:
+def new_customer(house: House, client: AsyncClient) -> NewCustomer:
+    del client  # it closes what the house has opened
     return partial(open_account, house)
 
 
 @pytest.fixture
-async def customer(new_customer: Callable[..., Awaitable[Customer]]) -> Customer:
+async def customer(new_customer: NewCustomer) -> Customer:
     """A customer of the free plan: 250 credits."""
     return await new_customer()
 
 
 @pytest.fixture
-def balance(house: House) -> Callable[[Customer], Awaitable[Balance]]:
+def balance(house: House) -> ReadBalance:
     async def read(customer: Customer) -> Balance:
         async with house.sessions.begin() as db:
             return await balance_of(db, customer.account_id)
@@ -140,7 +92,7 @@ def balance(house: House) -> Callable[[Customer], Awaitable[Balance]]:
 
 
 @pytest.fixture
-def work(house: House) -> Callable[[], Awaitable[int]]:
+def work(house: House) -> WorkOff:
     """Do what a worker does, until no job waits; tells how many it did."""
 
     async def work_off() -> int:

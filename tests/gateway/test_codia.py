@@ -3,8 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -21,30 +20,12 @@ from gateway.app import House
 from gateway.dialects.codia import CODES
 from gateway.errors import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, PROBLEMS
 from gateway.tables import Job
+from tests.gateway.web import Customer, MakeClient, NewCustomer, ReadBalance, web_server
 
 GOLDEN = Path(__file__).parent / "golden"
 CALL = "/v1/open/remove_bg"
 HOST = "https://cutout.test"
 BESIDE = {"model", "confidence", "reasons", "warnings"}
-
-MakeClient = Callable[..., Awaitable[tuple[AsyncClient, Any]]]
-
-
-@asynccontextmanager
-async def web_server(content: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """Serve `content` to whoever asks on a port of this machine; notes what was asked."""
-    asked: list[bytes] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readuntil(b"\r\n\r\n"))
-        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode() + content)
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
 
 
 def golden() -> dict[str, Any]:
@@ -53,13 +34,13 @@ def golden() -> dict[str, Any]:
 
 
 async def upload(
-    client: AsyncClient, customer: Any, source: bytes, name: str = "image", **fields: str
+    client: AsyncClient, customer: Customer, source: bytes, name: str = "image", **fields: str
 ) -> Response:
     files = {name: ("photo.jpg", source)}
     return await client.post(CALL, headers=customer.bearer, files=files, data=fields)
 
 
-async def spend(house: House, customer: Any, amount: int) -> None:
+async def spend(house: House, customer: Customer, amount: int) -> None:
     async with house.sessions.begin() as db:
         await adjust(
             db, customer.account_id, amount=-amount, ref="spent", actor="test", reason="spent"
@@ -108,7 +89,7 @@ async def test_a_url_goes_in_and_the_contracts_answer_comes_out(
 
 @pytest.mark.parametrize("name", ["image", "file"])
 async def test_a_picture_may_be_uploaded_instead(
-    client: AsyncClient, customer: Any, astronaut: bytes, balance: Any, name: str
+    client: AsyncClient, customer: Customer, astronaut: bytes, balance: ReadBalance, name: str
 ) -> None:
     answer = await upload(client, customer, astronaut, name)
 
@@ -118,7 +99,7 @@ async def test_a_picture_may_be_uploaded_instead(
 
 
 async def test_options_are_form_fields_of_an_upload(
-    client: AsyncClient, customer: Any, astronaut: bytes
+    client: AsyncClient, customer: Customer, astronaut: bytes
 ) -> None:
     answer = await upload(client, customer, astronaut, format="webp", bg_color="#111")
 
@@ -146,7 +127,7 @@ async def test_a_background_may_be_named_by_its_url(
 
 
 async def test_the_link_needs_no_key_and_is_private(
-    client: AsyncClient, customer: Any, astronaut: bytes
+    client: AsyncClient, customer: Customer, astronaut: bytes
 ) -> None:
     answer = await client.get(path_of(await upload(client, customer, astronaut)))
     assert answer.status_code == 200
@@ -156,7 +137,7 @@ async def test_the_link_needs_no_key_and_is_private(
 
 
 async def test_a_forged_link_is_not_found(
-    client: AsyncClient, customer: Any, astronaut: bytes
+    client: AsyncClient, customer: Customer, astronaut: bytes
 ) -> None:
     path = path_of(await upload(client, customer, astronaut))
     bare, _, query = path.partition("?")
@@ -184,7 +165,7 @@ async def test_a_link_past_its_time_is_gone(make_client: MakeClient, astronaut: 
 
 
 async def test_a_purged_result_is_gone_behind_a_good_link(
-    client: AsyncClient, customer: Any, astronaut: bytes, house: House
+    client: AsyncClient, customer: Customer, astronaut: bytes, house: House
 ) -> None:
     path = path_of(await upload(client, customer, astronaut))
     async with house.sessions.begin() as db:
@@ -219,7 +200,7 @@ async def test_a_replay_is_the_first_answer_to_the_letter_and_is_charged_once(
 
 
 async def test_a_replay_is_answered_though_nothing_is_left_to_pay_with(
-    client: AsyncClient, customer: Any, house: House, astronaut: bytes
+    client: AsyncClient, customer: Customer, house: House, astronaut: bytes
 ) -> None:
     headers = customer.bearer | {"Idempotency-Key": "first"}
     files = {"image": ("a.jpg", astronaut)}
@@ -234,7 +215,7 @@ async def test_a_replay_is_answered_though_nothing_is_left_to_pay_with(
 
 
 async def test_a_request_that_still_runs_is_a_conflict(
-    client: AsyncClient, customer: Any, big_picture: bytes
+    client: AsyncClient, customer: Customer, big_picture: bytes
 ) -> None:
     headers = customer.bearer | {"Idempotency-Key": "running"}
     files = {"image": ("a.jpg", big_picture)}
@@ -247,7 +228,7 @@ async def test_a_request_that_still_runs_is_a_conflict(
     assert int(conflict.headers["Retry-After"]) >= 1
 
 
-async def test_an_idempotency_key_has_a_length(client: AsyncClient, customer: Any) -> None:
+async def test_an_idempotency_key_has_a_length(client: AsyncClient, customer: Customer) -> None:
     headers = customer.bearer | {"Idempotency-Key": "x" * 256}
     assert_refused(await client.post(CALL, headers=headers, json={"image_url": "x"}), 400, 2001)
 
@@ -262,7 +243,7 @@ def test_every_problem_has_a_code_and_no_two_share_one() -> None:
 
 
 async def test_no_key_and_keys_that_do_not_let_in(
-    client: AsyncClient, customer: Any, new_customer: Any
+    client: AsyncClient, customer: Customer, new_customer: NewCustomer
 ) -> None:
     body = {"image_url": "https://example.com/a.jpg"}
     missing = await client.post(CALL, json=body)
@@ -295,7 +276,7 @@ async def test_no_key_and_keys_that_do_not_let_in(
     ],
 )
 async def test_a_body_that_cannot_be_understood_says_why(
-    client: AsyncClient, customer: Any, body: bytes, why: str
+    client: AsyncClient, customer: Customer, body: bytes, why: str
 ) -> None:
     headers = customer.bearer | {"Content-Type": "application/json"}
     answer = await client.post(CALL, headers=headers, content=body)
@@ -305,7 +286,7 @@ async def test_a_body_that_cannot_be_understood_says_why(
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
 async def test_a_body_of_another_kind_is_refused(
-    client: AsyncClient, customer: Any, kind: str | None
+    client: AsyncClient, customer: Customer, kind: str | None
 ) -> None:
     headers = customer.bearer | ({"Content-Type": kind} if kind else {})
     answer = await client.post(CALL, headers=headers, content=b'{"image_url": "x"}')
@@ -324,13 +305,15 @@ async def test_a_body_of_another_kind_is_refused(
     ],
 )
 async def test_a_form_that_is_none_is_refused(
-    client: AsyncClient, customer: Any, body: bytes
+    client: AsyncClient, customer: Customer, body: bytes
 ) -> None:
     headers = customer.bearer | {"Content-Type": "multipart/form-data; boundary=b"}
     assert_refused(await client.post(CALL, headers=headers, content=body), 400, 2001)
 
 
-async def test_a_picture_comes_once(client: AsyncClient, customer: Any, astronaut: bytes) -> None:
+async def test_a_picture_comes_once(
+    client: AsyncClient, customer: Customer, astronaut: bytes
+) -> None:
     both = await upload(client, customer, astronaut, image_url="https://example.com/a.jpg")
     assert_refused(both, 400, 2001)
     files = [("image", astronaut), ("file", astronaut)]
@@ -338,7 +321,7 @@ async def test_a_picture_comes_once(client: AsyncClient, customer: Any, astronau
 
 
 async def test_what_is_no_picture_of_ours_is_refused_for_free(
-    client: AsyncClient, customer: Any, astronaut: bytes, balance: Any
+    client: AsyncClient, customer: Customer, astronaut: bytes, balance: ReadBalance
 ) -> None:
     wide = BytesIO()
     Image.new("1", (15_000, 10)).save(wide, "PNG")
@@ -389,13 +372,13 @@ async def test_a_file_over_the_limit_is_refused_however_its_length_is_told(
         assert_refused(answer, 413, 2005)
 
 
-async def test_a_json_body_has_a_limit_of_its_own(client: AsyncClient, customer: Any) -> None:
+async def test_a_json_body_has_a_limit_of_its_own(client: AsyncClient, customer: Customer) -> None:
     body = {"image_url": "https://example.com/" + "a" * 70_000}
     assert_refused(await client.post(CALL, headers=customer.bearer, json=body), 413, 2005)
 
 
 async def test_a_call_that_cannot_be_paid_is_refused_before_its_upload_is_read(
-    client: AsyncClient, customer: Any, house: House
+    client: AsyncClient, customer: Customer, house: House
 ) -> None:
     await spend(house, customer, 230)
     chunks_read = 0
@@ -437,7 +420,7 @@ async def test_unknown_paths_and_methods_are_refused_in_this_dialects_shape(
 
 
 async def test_a_test_key_works_for_nothing(
-    client: AsyncClient, new_customer: Any, astronaut: bytes, balance: Any
+    client: AsyncClient, new_customer: NewCustomer, astronaut: bytes, balance: ReadBalance
 ) -> None:
     customer = await new_customer(env="test")
     answer = await upload(client, customer, astronaut)

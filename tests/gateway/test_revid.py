@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +16,7 @@ from sqlalchemy import func, update
 from billing.posting import Balance
 from gateway.app import House
 from gateway.tables import Job
+from tests.gateway.web import Customer, MakeClient, NewCustomer, ReadBalance, WorkOff
 
 GOLDEN = Path(__file__).parent / "golden"
 SUBMIT = "/paid/image/remove/background"
@@ -29,13 +29,13 @@ def golden(name: str) -> dict[str, Any]:
     return document
 
 
-async def submit(client: AsyncClient, customer: Any, source: bytes, **fields: str) -> Response:
+async def submit(client: AsyncClient, customer: Customer, source: bytes, **fields: str) -> Response:
     return await client.post(
         SUBMIT, headers=customer.x_api_key, files={"file": ("photo.jpg", source)}, data=fields
     )
 
 
-async def completed(client: AsyncClient, customer: Any, work: Any, source: bytes) -> str:
+async def completed(client: AsyncClient, customer: Customer, work: WorkOff, source: bytes) -> str:
     task_id: str = (await submit(client, customer, source, model="cutout-lite")).json()["task_id"]
     await work()
     return task_id
@@ -45,7 +45,7 @@ async def completed(client: AsyncClient, customer: Any, work: Any, source: bytes
 
 
 async def test_a_submitted_task_answers_as_the_contract_prints_it(
-    client: AsyncClient, customer: Any, astronaut: bytes
+    client: AsyncClient, customer: Customer, astronaut: bytes
 ) -> None:
     answer = await submit(client, customer, astronaut, model="u2net")
 
@@ -59,7 +59,7 @@ async def test_a_submitted_task_answers_as_the_contract_prints_it(
 
 
 async def test_a_waiting_task_answers_as_the_contract_prints_it(
-    client: AsyncClient, customer: Any, astronaut: bytes
+    client: AsyncClient, customer: Customer, astronaut: bytes
 ) -> None:
     task_id = (await submit(client, customer, astronaut)).json()["task_id"]
 
@@ -70,7 +70,7 @@ async def test_a_waiting_task_answers_as_the_contract_prints_it(
 
 
 async def test_a_completed_task_answers_as_the_contract_prints_it(
-    client: AsyncClient, customer: Any, astronaut: bytes, work: Any
+    client: AsyncClient, customer: Customer, astronaut: bytes, work: WorkOff
 ) -> None:
     task_id = await completed(client, customer, work, astronaut)
 
@@ -94,7 +94,7 @@ async def test_a_completed_task_answers_as_the_contract_prints_it(
 
 
 async def test_a_file_of_the_wrong_kind_becomes_a_failed_task_told_by_its_bytes(
-    client: AsyncClient, customer: Any, work: Any, balance: Any
+    client: AsyncClient, customer: Customer, work: WorkOff, balance: ReadBalance
 ) -> None:
     task_id = (await submit(client, customer, GIF)).json()["task_id"]
     await work()
@@ -108,7 +108,7 @@ async def test_a_file_of_the_wrong_kind_becomes_a_failed_task_told_by_its_bytes(
 
 
 async def test_a_broken_picture_becomes_a_failed_task_that_is_free(
-    client: AsyncClient, customer: Any, work: Any, balance: Any, astronaut: bytes
+    client: AsyncClient, customer: Customer, work: WorkOff, balance: ReadBalance, astronaut: bytes
 ) -> None:
     task_id = (await submit(client, customer, astronaut[:200])).json()["task_id"]
     await work()
@@ -132,7 +132,7 @@ def assert_moment(text: str) -> None:
 
 
 async def test_a_task_holds_its_price_and_charges_it_when_it_is_done(
-    client: AsyncClient, customer: Any, astronaut: bytes, work: Any, balance: Any
+    client: AsyncClient, customer: Customer, astronaut: bytes, work: WorkOff, balance: ReadBalance
 ) -> None:
     answer = await submit(client, customer, astronaut)
     assert answer.headers["X-Credits-Held"] == "25"
@@ -148,7 +148,7 @@ async def test_a_task_holds_its_price_and_charges_it_when_it_is_done(
 
 
 async def test_the_download_is_the_png_and_is_for_the_client_alone(
-    client: AsyncClient, customer: Any, astronaut: bytes, work: Any
+    client: AsyncClient, customer: Customer, astronaut: bytes, work: WorkOff
 ) -> None:
     task_id = await completed(client, customer, work, astronaut)
     result = (await client.get(f"/api/get/{task_id}")).json()["result"]
@@ -168,7 +168,7 @@ async def test_the_download_is_the_png_and_is_for_the_client_alone(
 
 
 async def test_a_result_past_its_time_is_gone(
-    client: AsyncClient, customer: Any, astronaut: bytes, work: Any, house: House
+    client: AsyncClient, customer: Customer, astronaut: bytes, work: WorkOff, house: House
 ) -> None:
     task_id = await completed(client, customer, work, astronaut)
     async with house.sessions.begin() as db:
@@ -190,7 +190,7 @@ async def test_a_result_past_its_time_is_gone(
 
 
 async def test_a_long_poll_answers_as_soon_as_the_task_has_ended(
-    client: AsyncClient, customer: Any, astronaut: bytes, work: Any
+    client: AsyncClient, customer: Customer, astronaut: bytes, work: WorkOff
 ) -> None:
     task_id = (await submit(client, customer, astronaut)).json()["task_id"]
     async with asyncio.timeout(10):
@@ -202,7 +202,7 @@ async def test_a_long_poll_answers_as_soon_as_the_task_has_ended(
 
 
 async def test_a_long_poll_gives_up_when_told_to(
-    client: AsyncClient, customer: Any, astronaut: bytes
+    client: AsyncClient, customer: Customer, astronaut: bytes
 ) -> None:
     task_id = (await submit(client, customer, astronaut)).json()["task_id"]
     document = (await client.get(f"/api/get/{task_id}", params={"wait": 0.3})).json()
@@ -210,7 +210,11 @@ async def test_a_long_poll_gives_up_when_told_to(
 
 
 async def test_a_waiting_task_can_be_canceled_for_free_by_its_owner(
-    client: AsyncClient, customer: Any, new_customer: Any, astronaut: bytes, balance: Any
+    client: AsyncClient,
+    customer: Customer,
+    new_customer: NewCustomer,
+    astronaut: bytes,
+    balance: ReadBalance,
 ) -> None:
     task_id = (await submit(client, customer, astronaut)).json()["task_id"]
     stranger = await new_customer()
@@ -225,7 +229,7 @@ async def test_a_waiting_task_can_be_canceled_for_free_by_its_owner(
 
 
 async def test_options_reach_the_cutout(
-    client: AsyncClient, customer: Any, astronaut: bytes, work: Any
+    client: AsyncClient, customer: Customer, astronaut: bytes, work: WorkOff
 ) -> None:
     task_id = (await submit(client, customer, astronaut, format="webp", crop="true")).json()[
         "task_id"
@@ -241,7 +245,11 @@ async def test_options_reach_the_cutout(
 
 
 async def test_a_task_is_read_by_its_id_and_not_with_anothers_key(
-    client: AsyncClient, customer: Any, new_customer: Any, astronaut: bytes, work: Any
+    client: AsyncClient,
+    customer: Customer,
+    new_customer: NewCustomer,
+    astronaut: bytes,
+    work: WorkOff,
 ) -> None:
     task_id = await completed(client, customer, work, astronaut)
     stranger = await new_customer()
@@ -279,7 +287,7 @@ async def test_what_is_not_there_is_a_404_in_this_dialects_shape(
 
 
 async def test_a_result_of_the_other_dialect_is_not_reached_around_its_signature(
-    client: AsyncClient, customer: Any, astronaut: bytes
+    client: AsyncClient, customer: Customer, astronaut: bytes
 ) -> None:
     answer = await client.post(
         "/v1/open/remove_bg", headers=customer.bearer, files={"image": astronaut}
@@ -292,13 +300,13 @@ async def test_a_result_of_the_other_dialect_is_not_reached_around_its_signature
 # Refusals before there is a task ------------------------------------------------------------------
 
 
-async def test_a_file_is_asked_for(client: AsyncClient, customer: Any) -> None:
+async def test_a_file_is_asked_for(client: AsyncClient, customer: Customer) -> None:
     answer = await client.post(SUBMIT, headers=customer.x_api_key, files={"other": b"x"})
     assert_refused(answer, 400, "invalid_request")
 
 
 async def test_an_unknown_model_is_refused_and_the_known_ones_named(
-    client: AsyncClient, customer: Any, astronaut: bytes, balance: Any
+    client: AsyncClient, customer: Customer, astronaut: bytes, balance: ReadBalance
 ) -> None:
     answer = await submit(client, customer, astronaut, model="u3net")
     assert_refused(answer, 400, "unknown_model")
@@ -314,7 +322,7 @@ async def test_no_key_and_an_unknown_key_are_refused(client: AsyncClient, astron
 
 
 async def test_weights_that_are_missing_are_the_contracts_own_sentence(
-    make_client: Callable[..., Awaitable[tuple[AsyncClient, Any]]], astronaut: bytes
+    make_client: MakeClient, astronaut: bytes
 ) -> None:
     client, customer = await make_client(missing_weights="refuse", preload_models=["cutout-lite"])
     answer = await submit(client, customer, astronaut, model="u2net")
@@ -323,7 +331,7 @@ async def test_weights_that_are_missing_are_the_contracts_own_sentence(
 
 
 async def test_a_repeated_submit_is_one_task_and_one_hold(
-    client: AsyncClient, customer: Any, astronaut: bytes, balance: Any
+    client: AsyncClient, customer: Customer, astronaut: bytes, balance: ReadBalance
 ) -> None:
     headers = customer.x_api_key | {"Idempotency-Key": "once"}
     files = {"file": ("a.jpg", astronaut)}
