@@ -79,9 +79,10 @@ def _pixels_of(source: bytes, opened: Image.Image) -> tuple[Pixels, Pixels | Non
     has_alpha = opened.mode in {"RGBA", "LA", "PA"} or "transparency" in opened.info
     if not has_alpha:
         return _to_srgb(opened, profile), None
-    with opened.convert("RGBA") as rgba:
-        opacity = np.asarray(rgba.getchannel("A"))
-        return _to_srgb(rgba.convert("RGB"), profile), opacity
+    rgba = np.asarray(opened if opened.mode == "RGBA" else opened.convert("RGBA"))
+    image = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
+    opacity = np.asarray(cv2.extractChannel(rgba, 3), np.uint8)
+    return _to_srgb(Image.fromarray(image), profile) if profile else image, opacity
 
 
 def _jpeg_pixels(source: bytes, opened: Image.Image, profile: bytes | None) -> Pixels:
@@ -95,9 +96,7 @@ def _jpeg_pixels(source: bytes, opened: Image.Image, profile: bytes | None) -> P
         return _to_srgb(opened, profile)  # damage that Pillow is more patient with
     transform = _transform_to_srgb(profile, "RGB") if profile else None
     if transform is not None:
-        with Image.fromarray(image) as wide:
-            ImageCms.applyTransform(wide, transform, inPlace=True)
-            return np.asarray(wide)
+        return np.asarray(ImageCms.applyTransform(Image.fromarray(image), transform))
     return image
 
 

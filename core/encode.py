@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 import simplejpeg
 from isal import isal_zlib
@@ -96,7 +97,8 @@ def _interleaved(layers: Layers, strip: slice) -> Plane:
         plane = layers.alpha if layers.colour is None else layers.colour
         return np.ascontiguousarray(np.asarray(plane, np.uint8)[strip])
     rows = np.empty((*layers.alpha[strip].shape, 4), np.uint8)
-    rows[..., :3], rows[..., 3] = layers.colour[strip], layers.alpha[strip]
+    parts = [layers.colour[strip], layers.alpha[strip]]
+    cv2.mixChannels(parts, [rows], [0, 0, 1, 1, 2, 2, 3, 3])
     return rows
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -18,8 +19,11 @@ HAZE: Final = (0.2, 0.8)
 """An opacity network leaves a grey haze; what is outside is none or all."""
 BYTE_MAX: Final = 255
 ALMOST_NOTHING: Final = 1e-6
-LARGE_SOURCE_GAP: Final = 2.0
-"""A source more than this times larger is first thinned by whole steps; see docs/models/."""
+LARGE_SOURCE_GAP: Final = 3
+"""A larger source is first averaged in whole boxes to no less than this times the network's size.
+
+At 2 the mask of some large photographs differs from rembg's by more than 0.5 of 255.
+"""
 ONNXRUNTIME_LOGS_ERRORS_ONLY: Final = 3
 
 
@@ -83,13 +87,12 @@ def prepare(image: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
     Returns:
         (1, 3, n, n) float32.
 
-    Source: `BaseSession.normalize` of rembg 2.0.86, whose numbers it keeps; the reducing gap, which
-    makes a picture of 12 megapixels three times faster, is ours.
+    Source: `BaseSession.normalize` of rembg 2.0.86, whose numbers it keeps. Averaging a large
+    picture in boxes first, as Pillow's own `reducing_gap` does more slowly, is ours.
     """
     size_px = (weights.input_px, weights.input_px)
-    small = Image.fromarray(image).resize(
-        size_px, Image.Resampling.LANCZOS, reducing_gap=LARGE_SOURCE_GAP
-    )
+    reduced, box = _reduce(image, weights.input_px * LARGE_SOURCE_GAP)
+    small = Image.fromarray(reduced).resize(size_px, Image.Resampling.LANCZOS, box)
     pixels = np.asarray(small)
     largest = float(pixels.max()) if weights.is_scaled_by_largest else BYTE_MAX
     std = np.array(weights.std)
@@ -97,6 +100,38 @@ def prepare(image: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
     offset = (np.array(weights.mean) / std).astype(np.float32)
     planes = pixels.transpose(2, 0, 1)[None] * factor[:, None, None] - offset[:, None, None]
     return np.ascontiguousarray(planes)
+
+
+def _reduce(
+    image: NDArray[np.uint8], side_px: int
+) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
+    """Average whole boxes of pixels while at least `side_px` are left, exactly, remainder and all.
+
+    Returns:
+        The reduced picture, and the part of it that is the whole of `image`: its last row and
+        column may be averages of fewer pixels.
+    """
+    height_px, width_px = image.shape[:2]
+    step_x, step_y = max(1, width_px // side_px), max(1, height_px // side_px)
+    box = (0.0, 0.0, width_px / step_x, height_px / step_y)
+    if step_x == step_y == 1:
+        return image, box
+    reduced = np.empty((-(-height_px // step_y), -(-width_px // step_x), 3), np.uint8)
+    whole_y, whole_x = height_px // step_y, width_px // step_x
+    for rows, source_rows in (
+        (slice(0, whole_y), slice(0, whole_y * step_y)),
+        (slice(whole_y, None), slice(whole_y * step_y, None)),
+    ):
+        for columns, source_columns in (
+            (slice(0, whole_x), slice(0, whole_x * step_x)),
+            (slice(whole_x, None), slice(whole_x * step_x, None)),
+        ):
+            target = reduced[rows, columns]
+            if target.size:
+                part = image[source_rows, source_columns]
+                size_px = (target.shape[1], target.shape[0])
+                target[:] = cv2.resize(part, size_px, interpolation=cv2.INTER_AREA)
+    return reduced, box
 
 
 def _read_saliency(raw: NDArray[np.float32], weights: Weights) -> Prediction:

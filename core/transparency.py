@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,8 +37,9 @@ def settle(decoded: DecodedImage, transparency: Transparency) -> DecodedImage:
         return decoded
     if transparency == "flatten":
         return DecodedImage(flatten(decoded), None)
-    visible = decoded.image[decoded.opacity > OPAQUE // 2]
-    is_bright = visible.size > 0 and float(visible.mean()) > BRIGHT_MIN
+    is_visible = (decoded.opacity > OPAQUE // 2).view(np.uint8)
+    brightness = np.mean(cv2.mean(decoded.image, is_visible)[:3])
+    is_bright = brightness > BRIGHT_MIN
     shown = blend(decoded.image, decoded.opacity, DARK if is_bright else WHITE)
     return DecodedImage(shown, decoded.opacity)
 
