@@ -125,21 +125,24 @@ class Admission:
             raise
 
     def _leave(self, queue_class: QueueClass) -> None:
+        """Give a slot back, and to whoever is next and still there."""
         self._running[queue_class] -= 1
-        next_class = self._next_class()
-        if next_class is not None:
+        while (next_class := self._next_class()) is not None:
+            turn = self._lanes[next_class].pop()
+            if turn.done():  # cancelled, and its owner has not yet woken to leave the lane
+                continue
+            is_overtaking = next_class == "priority" and bool(self._lanes["standard"])
+            self._priority_turns = self._priority_turns + 1 if is_overtaking else 0
             self._running[next_class] += 1
-            self._lanes[next_class].pop().set_result(None)
+            turn.set_result(None)
+            return
 
     def _next_class(self) -> QueueClass | None:
-        if not self._lanes["standard"]:
-            self._priority_turns = 0
-            return "priority" if self._lanes["priority"] else None
-        if self._lanes["priority"] and self._priority_turns < PRIORITY_TURNS_MAX:
-            self._priority_turns += 1
+        if self._lanes["priority"] and (
+            not self._lanes["standard"] or self._priority_turns < PRIORITY_TURNS_MAX
+        ):
             return "priority"
-        self._priority_turns = 0
-        return "standard"
+        return "standard" if self._lanes["standard"] else None
 
 
 class _Lane:
@@ -166,7 +169,8 @@ class _Lane:
         return turn
 
     def remove(self, account_id: UUID, turn: asyncio.Future[None]) -> None:
-        turns = self._accounts[account_id]
-        turns.remove(turn)
+        turns = self._accounts.get(account_id, deque())
+        if turn in turns:
+            turns.remove(turn)
         if not turns:
-            del self._accounts[account_id]
+            self._accounts.pop(account_id, None)
