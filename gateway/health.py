@@ -13,6 +13,7 @@ from litestar.di import NamedDependency
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import func, select, text
 
 from billing.db import SessionFactory
@@ -20,6 +21,7 @@ from gateway.admission import Admission
 from gateway.inference import Inference
 from gateway.settings import Settings
 from gateway.tables import PROCESSING, QUEUED, Job
+from gateway.transactions import is_away
 
 CHECK_DEADLINE_S: Final = 2.0
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
@@ -105,7 +107,7 @@ class Health:
             async with self.sessions() as db:
                 open_jobs = Job.state.in_((QUEUED, PROCESSING))
                 query = select(Job.state, func.count()).where(open_jobs).group_by(Job.state)
-                self.metrics.note_jobs(dict((await db.execute(query)).tuples().all()))
+                self.metrics.note_jobs(dict((await db.execute(query)).all()))
 
         await _try(count())
 
@@ -114,7 +116,9 @@ async def _try(asking: Any) -> str:
     try:
         async with asyncio.timeout(CHECK_DEADLINE_S):
             await asking
-    except Exception:  # noqa: BLE001 - whatever keeps it from answering, it is away
+    except Exception as exc:
+        if not (is_away(exc) or isinstance(exc, RedisError)):
+            raise
         return AWAY
     return OK
 
