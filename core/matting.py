@@ -9,7 +9,6 @@ Alpha is (H, W) uint8, 0..255: a float32 matte of 12 megapixels would be 48 MB f
 floats in the band alone.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from core.band import band_tiles, reduced, scaled_up
 from core.guided import ColourModel, Plane, separability
 
 Alpha = NDArray[np.uint8]
@@ -78,7 +78,7 @@ def refine(image: Image, mask: Mask, *, deadline_s: float | None = None) -> tupl
         for a single pass only) or `none` (the mask has no edge to refine).
     """
     size_px = _solving_size(image, mask)
-    guide = np.asarray(cv2.resize(image, size_px, interpolation=cv2.INTER_AREA))
+    guide = reduced(image, size_px)
     coarse = np.clip(cv2.resize(mask, size_px, interpolation=cv2.INTER_CUBIC), 0, 1)
     solved = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s)
     if solved is None:
@@ -188,24 +188,9 @@ def _apply(image: Image, solved: _Solved) -> Alpha:
     wide = np.asarray(
         cv2.resize(solved.unknown, (width_px, height_px), interpolation=cv2.INTER_NEAREST)
     )
-    scale = (solved.alpha.shape[1] / width_px, solved.alpha.shape[0] / height_px)
     for tile in band_tiles(wide):
-        rows, columns = tile
-        place = np.array(
-            [
-                [scale[0], 0, (columns.start + 0.5) * scale[0] - 0.5],
-                [0, scale[1], (rows.start + 0.5) * scale[1] - 0.5],
-            ]
-        )
-        model = cv2.warpAffine(
-            solved.coefficients,
-            place,
-            (columns.stop - columns.start, rows.stop - rows.start),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        levels = _explain(image[tile], model)
-        cv2.copyTo(levels, wide[tile], alpha[tile])
+        model = scaled_up(solved.coefficients, tile, (height_px, width_px))
+        cv2.copyTo(_explain(image[tile], model), wide[tile], alpha[tile])
     return alpha
 
 
@@ -216,18 +201,3 @@ def _explain(colours: Image, model: NDArray[Any]) -> Alpha:
     value = cv2.transform(products, np.ones((1, 3), np.float32))
     offset = cv2.addWeighted(cv2.extractChannel(model, 3), gain, value, 1, -LEVELS * gain)
     return np.asarray(np.clip(offset, 0, 255) + np.float32(0.5), np.uint8)
-
-
-def band_tiles(wanted: Plane) -> Iterator[tuple[slice, slice]]:
-    """Yield the tiles, merged along their row, that hold every pixel of `wanted` above 0."""
-    height_px, width_px = wanted.shape
-    for top in range(0, height_px, TILE_PX):
-        rows = slice(top, min(height_px, top + TILE_PX))
-        columns = cv2.reduce(wanted[rows], 0, cv2.REDUCE_MAX).ravel()
-        held = np.maximum.reduceat(columns, np.arange(0, width_px, TILE_PX)) > 0
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], held, [False]]).astype(np.int8)))
-        for first, last in zip(edges[::2], edges[1::2], strict=True):
-            yield rows, slice(int(first) * TILE_PX, min(width_px, int(last) * TILE_PX))
-
-
-TILE_PX = 64

@@ -1,0 +1,77 @@
+"""Walking over the narrow part of a picture where the edge is, tile by tile."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+TILE_PX = 64
+SAMPLES_PER_SIDE = 4
+
+Tile = tuple[slice, slice]
+
+
+def band_tiles(wanted: NDArray[Any]) -> Iterator[Tile]:
+    """Yield the tiles, merged along their row, that hold every pixel of `wanted` above 0."""
+    height_px, width_px = wanted.shape
+    for top in range(0, height_px, TILE_PX):
+        rows = slice(top, min(height_px, top + TILE_PX))
+        columns = cv2.reduce(wanted[rows], 0, cv2.REDUCE_MAX).ravel()
+        held = np.maximum.reduceat(columns, np.arange(0, width_px, TILE_PX)) > 0
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], held, [False]]).astype(np.int8)))
+        for first, last in zip(edges[::2], edges[1::2], strict=True):
+            yield rows, slice(int(first) * TILE_PX, min(width_px, int(last) * TILE_PX))
+
+
+def reduced(plane: NDArray[Any], size_px: tuple[int, int]) -> NDArray[Any]:
+    """Return the plane at a smaller (width, height).
+
+    Each result is the mean of about `SAMPLES_PER_SIDE` squared samples of its area: taking all of
+    them would cost 12 megapixels 20 ms, for noise that is already averaged away.
+    """
+    stride = max(1, min(plane.shape[0] // size_px[1], plane.shape[1] // size_px[0]))
+    stride = max(1, stride // SAMPLES_PER_SIDE)
+    samples = np.ascontiguousarray(plane[stride // 2 :: stride, stride // 2 :: stride])
+    return np.asarray(cv2.resize(samples, size_px, interpolation=cv2.INTER_AREA))
+
+
+def scaled_up(planes: NDArray[Any], tile: Tile, size_px: tuple[int, int]) -> NDArray[Any]:
+    """Return the `tile` of what `planes` would be at `size_px` (height, width), and only that.
+
+    Args:
+        planes: (h, w, up to 4 channels) float32.
+        tile: rows and columns at `size_px`; may reach outside, where the border is repeated.
+        size_px: the full height and width.
+    """
+    rows, columns = tile
+    scale_y, scale_x = planes.shape[0] / size_px[0], planes.shape[1] / size_px[1]
+    place = np.array(
+        [
+            [scale_x, 0, (columns.start + 0.5) * scale_x - 0.5],
+            [0, scale_y, (rows.start + 0.5) * scale_y - 0.5],
+        ]
+    )
+    return np.asarray(
+        cv2.warpAffine(
+            planes,
+            place,
+            (columns.stop - columns.start, rows.stop - rows.start),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    )
+
+
+def widened(tile: Tile, margin_px: int, size_px: tuple[int, int]) -> tuple[Tile, Tile]:
+    """Return the tile with a margin, cut at the picture's border, and where it lies in that."""
+    wide = tuple(
+        slice(max(0, side.start - margin_px), min(end_px, side.stop + margin_px))
+        for side, end_px in zip(tile, size_px, strict=True)
+    )
+    inner = tuple(
+        slice(side.start - outer.start, side.stop - outer.start)
+        for side, outer in zip(tile, wide, strict=True)
+    )
+    return (wide[0], wide[1]), (inner[0], inner[1])
