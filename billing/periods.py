@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import anchors
 from billing.burndown import NEVER
 from billing.grants import draft_grant, issue, refresh_due
-from billing.posting import Entry, lock_account, moment_for, move, open_grants, post
+from billing.posting import Entry, lock_account, moment_for, move, open_grants, post, read_balance
 from billing.tables import BillingPeriod, CreditAccount, CreditGrant, PlanVersion, Subscription
 
 ACTOR: Final = "clock"
@@ -195,6 +195,7 @@ async def begin_period(
             plan_version_id=version.id,
             rolled_in=rolled_in,
             rollover_cap=rollover_cap,
+            consumed_before=(await read_balance(db, subscription.account_id)).consumed,
         )
     )
     if version.monthly_credits:

@@ -1,7 +1,10 @@
 """What happened to an account's credits, in order, with the balance after each line."""
 
+import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, case, func, select
@@ -115,3 +118,15 @@ async def balance_at(
     return Balance(
         int(sums.available), int(sums.held), int(sums.consumed), int(sums.expired), limit
     )
+
+
+def statement_csv(lines: Sequence[StatementLine]) -> str:
+    """Write a statement as CSV, times in UTC."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = ["at", "seq", "op", "job_id", "amount", "balance", "available", "held", "ref", "reason"]
+    writer.writerow(names)
+    for line in lines:
+        cells = [getattr(line, name) for name in names[1:]]
+        writer.writerow([line.at.astimezone(UTC).isoformat(), *cells])
+    return out.getvalue()

@@ -125,7 +125,20 @@ class BillingPeriod(Base):
     """Credits carried into this period, a late release included."""
     rollover_cap: Mapped[int] = mapped_column(server_default="0")
     """The most that may be carried into it: the cap of the plan it came from."""
+    consumed_before: Mapped[int] = mapped_column(server_default="0")
+    """What the account had consumed in all when the period began."""
     closed_at: Mapped[datetime | None]
+
+
+class UsageAlert(Base):
+    """A threshold of a period's credits that was crossed, so that it is told once."""
+
+    __tablename__ = "usage_alert"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    period_start: Mapped[datetime] = mapped_column(primary_key=True)
+    percent: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class CreditAccount(Base):

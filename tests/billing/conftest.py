@@ -38,7 +38,7 @@ def open_account(db: AsyncSession) -> Opens:
     """Open an account, on `free` (250 credits a month) from 31 January 2025 unless told."""
 
     async def work(**options: Any) -> UUID:
-        known = {"name": "Ada", "plan": "free", "actor": "test", "at": JANUARY_31}
+        known: dict[str, Any] = {"name": "Ada", "plan": "free", "actor": "test", "at": JANUARY_31}
         account = await accounts.create_account(db, **(known | options))
         return account.id
 

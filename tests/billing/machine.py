@@ -29,7 +29,7 @@ from billing.db import SessionFactory, transact
 from billing.errors import BillingError
 from billing.invariants import check_account
 from billing.posting import Balance
-from billing.tables import CreditAccount, CreditGrant, Hold
+from billing.tables import CreditAccount, CreditGrant, Hold, Plan
 from tests.billing.model import ModelAccount, ModelPlan, Refused
 
 PLANS = {
@@ -57,7 +57,7 @@ async def ensure_machine_plans(sessions: SessionFactory) -> None:
     """Put the machine's plans on the price list, once."""
     async with sessions.begin() as db:
         for plan in PLANS.values():
-            if await db.scalar(select(plans.Plan.code).where(plans.Plan.code == plan.name)):
+            if await db.scalar(select(Plan.code).where(Plan.code == plan.name)):
                 continue
             await plans.add_version(
                 db,

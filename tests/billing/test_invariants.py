@@ -1,0 +1,98 @@
+"""Each rule is seen to bite: the books are broken behind its back, and it says so."""
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+
+from billing import accounts, audit, invariants, ledger
+from billing.staff_tables import InvariantRun
+from tests.billing.conftest import captured, held
+
+HALT = "ALTER TABLE {} DISABLE TRIGGER USER"
+TABLES = ("ledger_txn", "ledger_entry", "hold", "credit_grant", "audit_event")
+
+PARTS = {
+    "its": "account_id = :account_id",
+    "last_hold": (
+        "(SELECT max(id) FROM ledger_txn WHERE op = 'hold' AND account_id = :account_id)"
+    ),
+    "last_capture": (
+        "(SELECT max(id) FROM ledger_txn WHERE op = 'capture' AND account_id = :account_id)"
+    ),
+}
+
+# rule: what an intruder with all rights does to break it
+BREAKS = {
+    "I1": "UPDATE ledger_entry SET amount = amount + 1 WHERE line = 1 AND txn_id = {last_capture}",
+    "I3": "UPDATE credit_account SET consumed = consumed + 1 WHERE {its}",
+    "I4": "UPDATE hold_slice SET amount = 1 WHERE job_id IN"
+    " (SELECT job_id FROM hold WHERE state = 'held' AND {its})",
+    "I5": "UPDATE ledger_txn SET reason = 'rewritten' WHERE id = {last_capture}",
+    "I7": "UPDATE hold SET state = 'released' WHERE state = 'captured' AND {its}",
+    "I10": "UPDATE credit_grant SET priority = 0 WHERE source = 'plan' AND {its}",
+    "I11": "UPDATE billing_period SET closed_at = period_end WHERE {its}",
+    "I12": "UPDATE credit_grant SET parent_id = id WHERE {its}",
+    "I17": "UPDATE ledger_entry SET balance_after = 1 WHERE txn_id = {last_hold}",
+}
+
+
+@pytest.fixture
+async def broken_ground(owner_engine: AsyncEngine) -> AsyncConnection:  # type: ignore[misc]
+    """A connection of the owner, with the guards off; what it does is undone."""
+    async with owner_engine.connect() as connection:
+        outer = await connection.begin()
+        yield connection
+        await outer.rollback()
+
+
+def session_on(connection: AsyncConnection) -> AsyncSession:
+    return async_sessionmaker(
+        connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
+    )()
+
+
+@pytest.mark.parametrize("name", sorted(BREAKS))
+async def test_a_broken_book_is_found(broken_ground: AsyncConnection, name: str) -> None:
+    async with session_on(broken_ground) as db:
+        account = await accounts.create_account(db, name="B", plan="free", actor="test")
+        await ledger.grant_credits(
+            db, account.id, amount=25, source="promo", ref="p", actor="test", reason="x"
+        )
+        await captured(db, account.id)
+        await held(db, account.id)
+        await db.flush()
+        assert await invariants.check_account(db, account.id) == []
+        for table in TABLES:
+            await db.execute(text(HALT.format(table)))
+        await db.execute(text(BREAKS[name].format(**PARTS)), {"account_id": account.id})
+        found = {finding.name for finding in await invariants.check_account(db, account.id)}
+        assert name in found
+
+
+async def test_a_rewritten_audit_event_is_found(broken_ground: AsyncConnection) -> None:
+    async with session_on(broken_ground) as db:
+        await accounts.create_account(db, name="B", plan="free", actor="test")
+        await accounts.create_account(db, name="C", plan="free", actor="test")
+        assert (await audit.verify(db)).is_whole
+        await db.execute(text(HALT.format("audit_event")))
+        await db.execute(
+            text("UPDATE audit_event SET actor = 'nobody' WHERE seq ="
+                 " (SELECT max(seq) - 1 FROM audit_event)")
+        )  # fmt: skip
+        db.expire_all()
+        report = await audit.verify(db)
+        assert not report.is_whole
+        assert report.why == "it is not what was written"
+        await db.execute(
+            text("DELETE FROM audit_event WHERE seq = (SELECT max(seq) FROM audit_event)")
+        )
+        assert not (await audit.verify(db)).is_whole
+
+
+async def test_a_run_is_kept_rule_by_rule(db: AsyncSession) -> None:
+    await accounts.create_account(db, name="B", plan="free", actor="test")
+    findings = await invariants.run_and_record(db)
+    assert {finding.name for finding in findings} == set(invariants.TITLES)
+    kept = (await db.execute(text("SELECT DISTINCT name FROM invariant_run"))).scalars()
+    assert set(kept) >= set(invariants.TITLES)
+    assert InvariantRun.__tablename__ == "invariant_run"
