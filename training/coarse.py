@@ -47,7 +47,15 @@ def _guessed(rng: Generator, small: Plane) -> Plane:
     size_px, cells = (mask.shape[1], mask.shape[0]), int(rng.integers(2, 10))
     lost = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 3))  # fine structure is not seen
     wander = rng.uniform(-0.25, 0.25, (cells, cells)).astype(np.float32)
-    level = 0.5 + cv2.resize(wander, size_px, interpolation=cv2.INTER_CUBIC) * rng.uniform(0, 1.2)
+    # Networks cover thin hair whole more often than they leave it out.
+    base = 0.5 if rng.random() < 0.5 else rng.uniform(0.08, 0.5)
+    level = (
+        base
+        + cv2.resize(wander, size_px, interpolation=cv2.INTER_CUBIC)
+        * rng.uniform(0, 1.2)
+        * base
+        * 2
+    )
     steep = rng.uniform(3, 25)
     mask = 1 / (1 + np.exp(-np.clip(steep * (lost - level), -30, 30)))
     for _ in range(rng.integers(0, 4)):

@@ -121,8 +121,8 @@ def _composed(
     if rng.random() < 0.3:
         behind = shadowed(rng, behind, alpha)
     image: Plane = compose(colours, alpha, behind)
-    if rng.random() < 0.25:  # a lens blurs picture and truth alike
-        spread = rng.uniform(0.3, 1.0)
+    if rng.random() < 0.6:  # a lens blurs picture and truth alike
+        spread = float(np.exp(rng.uniform(-1.1, 0.9)))
         image, alpha = (
             cv2.GaussianBlur(image, (0, 0), spread),
             cv2.GaussianBlur(alpha, (0, 0), spread),

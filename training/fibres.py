@@ -103,6 +103,27 @@ def wire(rng: Generator, colours: Plane) -> Coverage:
     return coverage
 
 
+def wicker(rng: Generator, colours: Plane) -> Coverage:
+    """A ball or basket of bent canes: almost solid, and full of small holes."""
+    coverage, t = empty(), np.linspace(0, 2 * np.pi, 200)
+    base = colours.reshape(-1, 3)[rng.integers(0, DRAWN_PX * DRAWN_PX, 4)].mean(0)
+    thick, radius = rng.uniform(8, 50), REACH * rng.uniform(0.6, 0.95)
+    for _ in range(int(rng.uniform(0.5, 1.6) * radius * 3 / thick)):
+        turn, flat = rng.uniform(0, np.pi), rng.uniform(0, 1) ** 0.7
+        wave = 1 + rng.normal(0, 0.03) * np.sin(rng.integers(1, 5) * t)
+        across, down = radius * np.cos(t) * wave, radius * flat * np.sin(t) * wave
+        cane = np.c_[
+            CENTRE + across * np.cos(turn) - down * np.sin(turn),
+            CENTRE + across * np.sin(turn) + down * np.cos(turn),
+        ]
+        width = max(3, int(thick * rng.uniform(0.5, 1)))
+        for share, shade in ((1.0, 0.45), (0.75, 0.8), (0.4, 1.1)):  # round: dark at its sides
+            paint = np.clip(base * shade * rng.uniform(0.85, 1.1), 0, 255)
+            stroke(colours, cane, tuple(int(v) for v in paint), max(1, int(width * share)))
+        stroke(coverage, cane, (255,), width)
+    return coverage
+
+
 def lace(rng: Generator, colours: Plane) -> Coverage:
     """A cloth full of holes: threads on a lattice, cut to a blob, perhaps with solid flowers."""
     del colours

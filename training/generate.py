@@ -103,6 +103,7 @@ MAKERS: dict[str, tuple[float, Maker]] = {
     "fur": (0.18, _fine(fibres.fur)),
     "wire": (0.07, _fine(fibres.wire)),
     "lace": (0.07, _fine(fibres.lace)),
+    "wicker": (0.1, _fine(fibres.wicker)),
 }
 """Kinds of foreground, with the share of each among the generated ones."""
 
@@ -204,6 +205,7 @@ def main() -> None:
     )
     arguments.add_argument("--count", type=int, default=1200, help="generated foregrounds")
     arguments.add_argument("--photos-max", type=int, default=500)
+    arguments.add_argument("--kind", choices=list(MAKERS), default=None, help="only this kind")
     arguments.add_argument("--seed", type=int, default=1)
     given = arguments.parse_args()
     cv2.setNumThreads(1)
@@ -222,7 +224,8 @@ def main() -> None:
     kinds: list[str] = []
     for index in range(total):
         rng = np.random.default_rng((given.seed, index))
-        thing = found[index - given.count] if index >= given.count else foreground(rng, behind)
+        fresh = index < given.count
+        thing = foreground(rng, behind, given.kind) if fresh else found[index - given.count]
         alphas[index], colours[index] = thing.alpha, thing.colours
         kinds.append(thing.kind)
     (given.out / "kinds.txt").write_text("\n".join(kinds) + "\n", encoding="utf-8")

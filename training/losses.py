@@ -32,7 +32,9 @@ def edge_loss(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     alpha, weight = truth[:, :1], truth[:, 1:]
     off = guess - alpha
     loss = _weighed(off.abs(), weight)
-    loss = loss + 0.5 * _weighed(gradient(off).abs().sum(1, keepdim=True), weight)
+    slopes = gradient(off)
+    loss = loss + 0.2 * _weighed(slopes.abs().sum(1, keepdim=True), weight)
+    loss = loss + 0.6 * _weighed(slopes.square().sum(1, keepdim=True), weight)
     for size in (2, 4, 8):
         shape = functional.avg_pool2d(off, size).abs()
         loss = loss + 0.5 * _weighed(shape, functional.avg_pool2d(weight, size))
