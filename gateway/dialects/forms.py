@@ -4,6 +4,7 @@ An upload goes from the socket into its spool as it arrives: a request never hol
 memory than `spool_bytes_max`, and the form around it is bounded by constants of this module.
 """
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
@@ -26,6 +27,10 @@ FIELD_BYTES_MAX: Final = 8 * 1024
 PARTS_MAX: Final = 32
 FORM_SLACK_BYTES: Final = 256 * 1024
 """What a body may weigh beyond its file: boundaries, part headers, fields."""
+
+CHUNK_DEADLINE_S: Final = 15.0
+BODY_DEADLINE_S: Final = 300.0
+"""An upload may be slow; one that never ends would keep its place for ever."""
 
 AnyRequest = Request[Any, Any, Any]
 FormT = TypeVar("FormT", bound="OptionsForm")
@@ -243,10 +248,22 @@ async def _digested(chunks: AsyncIterator[bytes], digest: Any) -> AsyncIterator[
 
 
 async def _chunks(request: AnyRequest) -> AsyncIterator[bytes]:
+    """Give the body as it comes, as long as it keeps coming.
+
+    Raises:
+        InvalidRequestError: the client hung up, or lets us wait.
+    """
+    stream = request.stream()
+    give_up_at = asyncio.get_running_loop().time() + BODY_DEADLINE_S
     try:
-        async for chunk in request.stream():
-            if chunk:
-                yield chunk
+        while True:
+            async with asyncio.timeout(CHUNK_DEADLINE_S), asyncio.timeout_at(give_up_at):
+                chunk = await anext(stream, b"")
+            if not chunk:
+                return
+            yield chunk
+    except TimeoutError:
+        raise InvalidRequestError("the body came too slowly") from None
     except InternalServerException:
         # Litestar's word for a client that hung up; nobody reads the answer.
         raise InvalidRequestError("the body ended early") from None

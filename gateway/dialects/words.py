@@ -24,6 +24,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "UnknownModelError": "Unknown model: {name}. Known: " + ", ".join(sorted(WEIGHTS)),
     "WeightsNotInstalledError": "The model is not installed: {name}",
     "InsufficientCreditsError": "Insufficient credits: {needed} needed, {available} available",
+    "KeyBudgetError": "The key's budget is used up: {needed} credits needed, {available} left",
     "RateLimitedError": "Rate limit exceeded, retry after {retry_after_s} s",
     "TooManyAtOnceError": "Too many requests at once: {concurrency_max} allowed",
     "OverloadedError": "Overloaded, retry after {retry_after_s} s",
