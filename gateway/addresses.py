@@ -38,8 +38,6 @@ ISATAP: Final = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
 def is_public(address: IPAddress) -> bool:
     """Tell whether anybody on the internet could be meant by `address`."""
     if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
         return (
             address in IPV6_PUBLIC
             and address.is_global

@@ -455,9 +455,9 @@ async def test_each_way_of_being_slow_has_its_end(fetcher: Fetcher, site: Site) 
     paths = ("/silent", "/drips-header", "/promises", "/drips-body", "/stops")
     took_s = await asyncio.gather(*(seconds_to_refusal(fetcher, site.url + p) for p in paths))
     for seconds in took_s[:3]:
-        assert 4.5 < seconds < 6  # the first byte of an answer
+        assert 4.5 < seconds < 8  # the first byte of an answer
     for seconds in took_s[3:]:
-        assert 1.5 < seconds < 3.5  # one window of the rate
+        assert 1.5 < seconds < 4.5  # one window of the rate
 
 
 def stopping_after(part: bytes) -> Callable[[asyncio.StreamWriter], Any]:
