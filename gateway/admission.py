@@ -89,9 +89,9 @@ class Admission:
         if wait_s > self._deadline_s:
             raise OverloadedError(math.ceil(wait_s - self._deadline_s))
         is_full = (
-            self.placed_count >= self._requests_max
-            or self._placed_bytes + source_bytes > self._bytes_max
-            or self._placed_pixels + pixels > self._pixels_max
+            self.placed_count + 1 > _room(self._requests_max, queue_class)
+            or self._placed_bytes + source_bytes > _room(self._bytes_max, queue_class)
+            or self._placed_pixels + pixels > _room(self._pixels_max, queue_class)
         )
         if is_full and self.placed_count:  # what is too much for an empty queue never fits
             raise OverloadedError(max(1, math.ceil(self.service_s / self._slots)))
@@ -143,6 +143,11 @@ class Admission:
         ):
             return "priority"
         return "standard" if self._lanes["standard"] else None
+
+
+def _room(limit: int, queue_class: QueueClass) -> int:
+    """Standard leaves a tenth of the queue to priority: a crowd must not shut it out."""
+    return limit if queue_class == "priority" else limit - limit // 10
 
 
 class _Lane:

@@ -13,19 +13,10 @@ from hypothesis import strategies as st
 
 from gateway.admission import Admission, QueueClass
 from gateway.errors import OverloadedError
-from gateway.settings import Settings
+from tests.gateway.bare import settings_with
 
 MEGABYTE = 2**20
 ANNA, BERT, CARLA = UUID(int=1), UUID(int=2), UUID(int=3)
-
-
-def settings_with(**overrides: Any) -> Settings:
-    known: dict[str, Any] = {
-        "database_url": "postgresql://nobody@127.0.0.1/nothing",
-        "key_peppers": {1: "pepper"},
-        "link_secret": "secret",
-    }
-    return Settings(**(known | overrides))
 
 
 def assert_empty(admission: Admission) -> None:
@@ -94,6 +85,19 @@ async def test_as_many_requests_as_the_queue_holds_are_taken_and_not_one_more() 
     await places.pop().__aexit__(None, None, None)
     async with admission.place(1, 1, "standard", ANNA):
         pass
+
+
+async def test_a_crowd_of_standard_leaves_room_for_priority() -> None:
+    admission = Admission(settings_with(queue_length_max=18, inference_slots=2))
+    crowd = [admission.place(1, 1, "standard", ANNA) for _ in range(18)]
+    for place in crowd:
+        await place.__aenter__()
+    with pytest.raises(OverloadedError):
+        await admission.place(1, 1, "standard", BERT).__aenter__()
+    for _ in range(2):
+        await admission.place(1, 1, "priority", CARLA).__aenter__()
+    with pytest.raises(OverloadedError):
+        await admission.place(1, 1, "priority", CARLA).__aenter__()
 
 
 @pytest.mark.parametrize(

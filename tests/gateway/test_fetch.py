@@ -29,6 +29,7 @@ from gateway.errors import (
 )
 from gateway.fetch import Fetcher
 from gateway.settings import Settings
+from tests.gateway.bare import settings_with as bare_settings_with
 from tests.gateway.sites import Site, open_site
 
 PHOTO = os.urandom(200_000)
@@ -36,13 +37,7 @@ ROOM = 300_000
 
 
 def settings_with(**overrides: Any) -> Settings:
-    known: dict[str, Any] = {
-        "database_url": "postgresql://nobody@127.0.0.1/nothing",
-        "key_peppers": {1: "pepper"},
-        "link_secret": "secret",
-        "upload_bytes_max": ROOM,
-    }
-    return Settings(**(known | overrides))
+    return bare_settings_with(**({"upload_bytes_max": ROOM} | overrides))
 
 
 @pytest.fixture

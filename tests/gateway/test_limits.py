@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -24,18 +23,9 @@ from gateway import gcra
 from gateway.errors import LimitState, RateLimitedError
 from gateway.gcra import LocalLimits, Rate
 from gateway.limits import Limits, bucket_for, rate_limit_headers
-from gateway.settings import Settings
+from tests.gateway.bare import settings_with
 
 SECOND = 1_000_000
-
-
-def settings_with(**overrides: Any) -> Settings:
-    known: dict[str, Any] = {
-        "database_url": "postgresql://nobody@127.0.0.1/nothing",
-        "key_peppers": {1: "pepper"},
-        "link_secret": "secret",
-    }
-    return Settings(**(known | overrides))
 
 
 def free_port() -> int:
