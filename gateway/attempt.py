@@ -134,11 +134,15 @@ class Attempts:
         if isinstance(exc, LeaseLostError):
             return
         is_shutdown = not isinstance(exc, Exception)
-        is_ours = isinstance(exc, StorageUnavailableError | OverloadedError) or is_away(exc)
+        is_ours = (
+            is_shutdown
+            or isinstance(exc, StorageUnavailableError | OverloadedError)
+            or is_away(exc)
+        )
         failure = Failure.of(exc)
 
         async def ending(db: AsyncSession) -> None:
-            if is_shutdown or is_ours:
+            if is_ours:
                 await settle.retry_or_fail(
                     db,
                     job,
@@ -150,7 +154,7 @@ class Attempts:
                 await settle.fail(db, job.fence, failure)
 
         await self._settle(job, ending)
-        _log_failure(job, exc, failure)
+        _log_failure(job, exc, failure, event="cutout.handed_back" if is_ours else "cutout.failed")
 
     async def _settle(self, job: Job, ending: Callable[[AsyncSession], Awaitable[Any]]) -> None:
         await settle.settle_or_leave(self.sessions, job, ending, patience=self.settings.lease)
@@ -187,9 +191,11 @@ def _log_facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _log_failure(job: Job, exc: BaseException, failure: Failure) -> None:
+def _log_failure(
+    job: Job, exc: BaseException, failure: Failure, *, event: str = "cutout.failed"
+) -> None:
     log.info(
-        "cutout.failed",
+        event,
         job_id=str(job.id),
         account_id=str(job.account_id),
         request_id=job.request_id,

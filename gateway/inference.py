@@ -5,6 +5,7 @@ stage, its result is dropped, and until then it counts as one of the threads the
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -25,6 +26,8 @@ from gateway.source import Source
 
 WARM_UP_PX: Final = 64
 RETRY_AFTER_S: Final = 5
+STUCK_S_MAX: Final = 2.0
+"""A thread that was left behind usually stops within this time, at its next stage."""
 
 log = structlog.get_logger()
 
@@ -44,6 +47,7 @@ class Inference:
         self._loading: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         self._stuck_count = 0
+        self._all_stuck_since = math.inf
 
     @property
     def stuck_count(self) -> int:
@@ -101,9 +105,9 @@ class Inference:
         Raises:
             CoreError: what is wrong with the picture or the options.
             DeadlineExceededError: it took too long.
-            OverloadedError: every thread is stuck.
+            OverloadedError: every thread is stuck, and has been for a while.
         """
-        if self._stuck_count >= self._settings.inference_slots:
+        if time.monotonic() - self._all_stuck_since > STUCK_S_MAX:
             raise OverloadedError(RETRY_AFTER_S)
         give_up_at = time.monotonic() + deadline_s
         is_abandoned = threading.Event()
@@ -128,9 +132,12 @@ class Inference:
         def leave(_: "Future[Cutout]") -> None:
             with self._guard:
                 self._stuck_count -= 1
+                self._all_stuck_since = math.inf
 
         with self._guard:
             self._stuck_count += 1
+            if self._stuck_count == self._settings.inference_slots:
+                self._all_stuck_since = time.monotonic()
         log.warning("inference.abandoned", stuck_count=self._stuck_count)
         future.add_done_callback(leave)
 

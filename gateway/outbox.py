@@ -22,7 +22,10 @@ from gateway.tables import Outbox
 
 QUEUE_NAMES: Final = {"priority": "cutout:priority", "standard": "cutout:standard"}
 RING: Final = "ring"
-RING_DEADLINE_S: Final = 0.25
+ANSWER_S: Final = 0.25
+"""How long Redis may take for one answer."""
+RING_DEADLINE_S: Final = 1.0
+"""How long a ring may take in all; it is four answers."""
 SILENCE_S: Final = 1.0
 """After a failed ring nobody waits for Redis again for this long."""
 UNRUNG_AFTER: Final = timedelta(seconds=1)
@@ -48,7 +51,7 @@ class Bell:
     """Rings for queued attempts; that Redis is away is never the caller's problem."""
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = connect(redis_url, timeout_s=RING_DEADLINE_S)
+        self._redis = connect(redis_url, timeout_s=ANSWER_S)
         self._silent_until = 0.0
 
     async def ring(self, job_id: UUID, attempt: int, queue_class: str) -> bool:

@@ -113,9 +113,13 @@ class Worker:
     async def _wait_for_ring(self) -> None:
         # Spread a little, so that the workers of a fleet do not all look at once.
         wait_s = POLL_S * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self._rings.get()
+        waits = [
+            asyncio.create_task(self._rings.get()),
+            asyncio.create_task(self._stopping.wait()),
+        ]
+        await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
     async def _ring(self, _: dict[str, Any], job_id: str, attempt: int) -> None:
         """Wake a free runner. While none is free this holds arq back, so that another takes it."""
@@ -148,6 +152,11 @@ class Worker:
             except Exception as exc:  # noqa: BLE001 - whatever it is, the bell is a hint
                 log.warning("bell.deaf", queue=queue_name, reason=type(exc).__name__)
             finally:
+                # Its rings first: each takes a connection once more to say that it has ended.
+                for ring in arq.job_tasks.values():
+                    ring.cancel()
+                if arq.tasks:
+                    await asyncio.wait(arq.tasks.values(), timeout=REDIS_TIMEOUT_S)
                 with contextlib.suppress(Exception):
                     await redis.aclose(close_connection_pool=True)
             await asyncio.sleep(REDIS_PAUSE_S)
