@@ -63,9 +63,10 @@ async def make_client(
         async def make(
             *, key: dict[str, Any] | None = None, **overrides: Any
         ) -> tuple[AsyncClient, Customer]:
-            app = create_app(make_settings(**({"public_url": PUBLIC_URL} | overrides)))
+            settings = make_settings(**({"public_url": PUBLIC_URL} | overrides))
+            app = create_app(settings)
             client = await stack.enter_async_context(living(app))
-            return client, await open_account(app.state.house, **(key or {}))
+            return client, await open_account(settings, app.state.house.sessions, **(key or {}))
 
         yield make
 
@@ -73,7 +74,7 @@ async def make_client(
 @pytest.fixture
 def new_customer(house: House, client: AsyncClient) -> NewCustomer:
     del client  # it closes what the house has opened
-    return partial(open_account, house)
+    return partial(open_account, house.settings, house.sessions)
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from httpx import ASGITransport, AsyncClient
 from litestar import Litestar
 
 from billing.accounts import create_account
+from billing.db import SessionFactory
 from billing.keys import KeyHasher, create_key
 from billing.posting import Balance
-from gateway.app import House
+from gateway.settings import Settings
 
 PUBLIC_URL = "https://cutout.test"
 
@@ -63,12 +64,17 @@ async def living(app: Litestar) -> AsyncIterator[AsyncClient]:
 
 
 async def open_account(
-    house: House, *, plan: str = "free", env: str = "live", **key: Any
+    settings: Settings,
+    sessions: SessionFactory,
+    *,
+    plan: str = "free",
+    env: str = "live",
+    **key: Any,
 ) -> Customer:
     """Open an account with a key of its own: tests really commit, and share nothing."""
-    peppers = house.settings.key_peppers
+    peppers = settings.key_peppers
     hasher = KeyHasher({version: text.get_secret_value() for version, text in peppers.items()})
-    async with house.sessions.begin() as db:
+    async with sessions.begin() as db:
         account = await create_account(db, name="Ada", plan=plan, actor="test")
         _, plaintext = await create_key(
             db, hasher, account_id=account.id, env=env, actor="test", **key
