@@ -1,5 +1,6 @@
 """What goes into the use case and what comes out of it, in no dialect's shape."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -41,6 +42,7 @@ class Finished:
     confidence: float
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
+    stages_ms: Mapping[str, float]
     finished_at: datetime
     result_expires_at: datetime
     charged_credits: int

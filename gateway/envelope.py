@@ -58,7 +58,8 @@ class Envelope:
     def _note(self, scope: Any, path: str, status: int, facts: RequestFacts) -> None:
         took_s = time.perf_counter() - facts.started_at_s
         dialect = dialect_of(path)
-        self._metrics.note_request(dialect, status, facts.code, took_s, facts.charged_credits)
+        self._metrics.note_request(dialect, status, facts.code, took_s)
+        self._metrics.note_cutout(facts.charged_credits, facts.stages_ms)
         log.info(
             "request.finished",
             method=scope["method"],

@@ -5,6 +5,7 @@ gateway is degraded and still ready, since Redis is only a hint.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from gateway.transactions import is_away
 CHECK_DEADLINE_S: Final = 2.0
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
 TEXT: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it
+STAGE_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 OK: Final = "ok"
 AWAY: Final = "away"
 
@@ -49,6 +51,13 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._stage_s = Histogram(
+            "cutout_stage_seconds",
+            "Each step of a cutout that this gateway made itself.",
+            ("stage",),
+            buckets=STAGE_SECONDS,
+            registry=registry,
+        )
         self._credits = Counter(
             "cutout_credits_captured",
             "Credits charged for cutouts that this gateway answered itself.",
@@ -63,12 +72,14 @@ class Metrics:
         gauge = Gauge(f"cutout_admission_{name}", documentation, registry=self.registry)
         gauge.set_function(read)
 
-    def note_request(
-        self, dialect: str, status: int, code: str, took_s: float, charged_credits: int
-    ) -> None:
+    def note_request(self, dialect: str, status: int, code: str, took_s: float) -> None:
         self._requests.labels(dialect, str(status), code).inc()
         self._request_s.labels(dialect).observe(took_s)
+
+    def note_cutout(self, charged_credits: int, stages_ms: Mapping[str, float]) -> None:
         self._credits.inc(charged_credits)
+        for stage, ms in stages_ms.items():
+            self._stage_s.labels(stage).observe(ms / 1000)
 
     def note_jobs(self, counts: dict[str, int]) -> None:
         for state in (QUEUED, PROCESSING):

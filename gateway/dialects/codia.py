@@ -120,7 +120,8 @@ class CodiaController(Controller):
             done = await answer_to(reception, caller, body, form)
         facts = facts_of(request)
         facts.job_id = done.job_id
-        facts.charged_credits = 0 if done.is_replayed else done.charged_credits
+        if not done.is_replayed:
+            facts.charged_credits, facts.stages_ms = done.charged_credits, done.stages_ms
         image_url = links.sign(done.job_id, done.extension, link_ttl(done, reception.settings))
         headers = credit_headers(
             done.balance, charged=done.charged_credits, is_replayed=done.is_replayed

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -24,6 +25,8 @@ class RequestFacts:
     job_id: UUID | None = None
     limit: LimitState | None = None
     charged_credits: int = 0
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    """Of a cutout that this request has made, and not of one that it was answered with again."""
     code: str = "ok"
     """The problem's code, or ok."""
 

@@ -57,6 +57,7 @@ async def test_metrics_count_what_was_done(
     assert sample(answer.text, refused) == 1
     assert sample(answer.text, "credits_captured_total") == 25
     assert sample(answer.text, 'request_seconds_count{dialect="codia"}') == 2
+    assert sample(answer.text, 'stage_seconds_count{stage="segment"}') == 1
     assert sample(answer.text, "admission_waiting") == 0
     assert sample(answer.text, 'jobs{state="queued"}') >= 0
     assert customer.key not in answer.text
