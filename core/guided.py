@@ -147,8 +147,12 @@ def _covariances(products: list[Plane], means: list[Plane], epsilon: float) -> l
 
 
 def _inverse_of(covariance: list[Plane]) -> list[Plane]:
-    """Invert symmetric 3 x 3 matrices, one per pixel, stored as their six distinct planes."""
-    rr, rg, rb, gg, gb, bb = covariance
+    """Invert symmetric 3 x 3 matrices, one per pixel, stored as their six distinct planes.
+
+    In double precision: black on white varies along one line of colour only, and there the
+    determinant is smaller than what single precision rounds away.
+    """
+    rr, rg, rb, gg, gb, bb = (plane.astype(np.float64) for plane in covariance)
     cofactors = [
         gg * bb - gb * gb,
         gb * rb - rg * bb,
@@ -158,7 +162,7 @@ def _inverse_of(covariance: list[Plane]) -> list[Plane]:
         rr * gg - rg * rg,
     ]
     scale = 1 / (cofactors[0] * rr + cofactors[1] * rg + cofactors[2] * rb)
-    return [cofactor * scale for cofactor in cofactors]
+    return [(cofactor * scale).astype(np.float32) for cofactor in cofactors]
 
 
 def _product(matrix: list[Plane], vector: list[Plane]) -> list[Plane]:
