@@ -60,13 +60,14 @@ class Ground:
 
     def settings(self) -> Settings:
         """The same as the processes have, but for their leases."""
-        return Settings(
-            database_url=self.services.database_url,
-            redis_url=self.services.redis_url,
-            storage_url=f"file://{self.folder}/storage",
-            key_peppers=PEPPERS,
-            link_secret="link-secret-of-the-tests",
-        )
+        ours: dict[str, Any] = {
+            "database_url": self.services.database_url,
+            "redis_url": self.services.redis_url,
+            "storage_url": f"file://{self.folder}/storage",
+            "key_peppers": PEPPERS,
+            "link_secret": "link-secret-of-the-tests",
+        }
+        return Settings(**ours)
 
     def worker(self, **environment: str) -> subprocess.Popen[bytes]:
         """Start a worker; it claims nothing before it is ready."""

@@ -38,7 +38,7 @@ def start(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Infe
 async def cut(
     inference: Inference, picture: bytes, *, model: str = "cutout-lite", **how: Any
 ) -> core.Cutout:
-    known = {"on_progress": lambda _: None, "deadline_s": 60.0}
+    known: dict[str, Any] = {"on_progress": lambda _: None, "deadline_s": 60.0}
     return await inference.cut_out(Source(picture), model, CutoutOptions(), **(known | how))
 
 
