@@ -95,8 +95,9 @@ def statement(
 def statement_table(lines: list[StatementLine]) -> Table:
     """Lay a statement out for the terminal."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("at", "what", "job or reference"):
-        table.add_column(column, no_wrap=True)
+    table.add_column("at", no_wrap=True, min_width=len("11-20 10:44:35"))
+    table.add_column("what", no_wrap=True, min_width=len("capture"))
+    table.add_column("job or reference", no_wrap=True)  # what gives way on a narrow screen
     for column in ("credits", "balance", "held"):
         table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     for line in lines:

@@ -66,5 +66,9 @@ def run(data_dir: Path, work: Callable[[AsyncSession, KeyHasher], Awaitable[T]])
 
 
 def actor() -> str:
-    """Name the person at the terminal, for the audit trail."""
-    return f"cli:{pwd.getpwuid(os.geteuid()).pw_name}"
+    """Name the person at the terminal, for the audit trail; a container's user has no name."""
+    uid = os.geteuid()
+    try:
+        return f"cli:{pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"cli:uid-{uid}"

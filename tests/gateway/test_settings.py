@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from gateway.settings import Settings, child_environment, read_settings
 
 ROOT = Path(__file__).parents[2]
-REQUIRED = {
+REQUIRED: dict[str, Any] = {
     "database_url": "postgresql://cutout:x@127.0.0.1/cutout",
     "key_peppers": {1: "pepper"},
     "link_secret": "secret",
