@@ -10,11 +10,12 @@ from core.cutout import Cutout
 from core.errors import CoreError
 from core.header import ImageHeader, ImageLimits, inspect
 from core.options import CutoutOptions
-from core.pipeline import cut_out, cut_out_many
+from core.pipeline import BYTES_PER_PIXEL_PEAK, cut_out, cut_out_many
 from core.segmenter import Segmenter, load_segmenter
 from core.weights import WEIGHTS, Weights, find_weights, resolve_model
 
 __all__ = [
+    "BYTES_PER_PIXEL_PEAK",
     "WEIGHTS",
     "CoreError",
     "Cutout",

@@ -55,7 +55,12 @@ def join(alpha: Plane, opacity: Plane, transparency: Transparency) -> Plane:
     return np.minimum(alpha, opacity)
 
 
-def restore_own_colours(foreground: Plane, image: Plane, alpha: Plane, opacity: Plane) -> Plane:
-    """Put the source's colours back where its own alpha is the result's: there they are exact."""
-    own = (alpha == opacity) & (opacity > 0) & (opacity < OPAQUE)
-    return np.where(own[..., None], image, foreground)
+def restore_own_colours(foreground: Plane, image: Plane, alpha: Plane, opacity: Plane) -> None:
+    """Put the source's colours back, in place, where its own alpha is the result's.
+
+    There they are exact, and need no estimate.
+    """
+    own = alpha == opacity
+    own &= opacity > 0
+    own &= opacity < OPAQUE
+    np.copyto(foreground, image, where=own[..., None])

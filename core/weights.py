@@ -13,6 +13,7 @@ IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 NO_MEAN: Final = (0.0, 0.0, 0.0)
 UNIT_STD: Final = (1.0, 1.0, 1.0)
+MIB: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Weights:
         checksums: SHA-256 of each file that is accepted under this name; the first is the released
             one.
         size_bytes: of the released file.
+        working_bytes: what onnxruntime keeps for intermediate results once it has run, on one
+            thread. Measured; for weights that were not at hand, on networks of the same shape.
         licence: of the weights, as their authors state it.
         source: where the weights come from.
         good_for: in the words of the table that customers see.
@@ -41,6 +44,7 @@ class Weights:
     input_px: int
     checksums: tuple[str, ...]
     size_bytes: int
+    working_bytes: int
     licence: str
     source: str
     good_for: str
@@ -62,6 +66,7 @@ _TABLE: Final = (
         input_px=320,
         checksums=("8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",),
         size_bytes=175_997_641,
+        working_bytes=310 * MIB,
         licence="Apache-2.0",
         source="xuebinqin/U-2-Net",
         good_for="General use",
@@ -71,6 +76,7 @@ _TABLE: Final = (
         input_px=320,
         checksums=("01eb6a29a5c4d8edb30b56adad9bb3a2a0535338e480724a213e0acfd2d1c73c",),
         size_bytes=175_997_641,
+        working_bytes=310 * MIB,
         licence="Apache-2.0",
         source="xuebinqin/U-2-Net",
         good_for="Human portraits",
@@ -84,6 +90,7 @@ _TABLE: Final = (
             "b9eb234a37ee1cba38be364a3f8c664770d5b681781c67d9147e8096f7f3031b",
         ),
         size_bytes=4_574_861,
+        working_bytes=310 * MIB,
         licence="Apache-2.0",
         source="xuebinqin/U-2-Net",
         good_for="Fast processing",
@@ -93,6 +100,7 @@ _TABLE: Final = (
         input_px=768,
         checksums=("6d2cbc27bfbdc989e1fd325656d65902ecc6a3ccbe94b2d3655ec114efcb128e",),
         size_bytes=176_194_565,
+        working_bytes=1_900 * MIB,
         licence="MIT",
         source="levindabhi/cloth-segmentation",
         good_for="Clothing items",
@@ -104,6 +112,7 @@ _TABLE: Final = (
         input_px=320,
         checksums=("75da6c8d2f8096ec743d071951be73b4a8bc7b3e51d9a6625d63644f90ffeedb",),
         size_bytes=44_173_029,
+        working_bytes=310 * MIB,
         licence="none stated (U-2-Net made smaller; Apache-2.0 upstream)",
         source="danielgatis/rembg",
         good_for="Portraits",
@@ -113,6 +122,7 @@ _TABLE: Final = (
         input_px=1024,
         checksums=("60920e99c45464f2ba57bee2ad08c919a52bbf852739e96947fbb4358c0d964a",),
         size_bytes=178_648_008,
+        working_bytes=600 * MIB,
         licence="Apache-2.0",
         source="xuebinqin/DIS",
         good_for="Highest quality",
@@ -124,6 +134,7 @@ _TABLE: Final = (
         input_px=256,
         checksums=("2f806bb780c8b6d0de572a8127b0e669cdbc7e1a864f6369988723a0a715a322",),
         size_bytes=2_065_708,
+        working_bytes=30 * MIB,
         licence="Apache-2.0",
         source="this project",
         good_for="Previews, and machines without other weights",

@@ -59,6 +59,13 @@ def test_a_photograph_is_what_every_viewer_shows(photo: bytes) -> None:
     assert np.array_equal(decoded(photo).image, pillow(photo))
 
 
+@pytest.mark.parametrize("quality", [30, 80])
+def test_a_lossy_webp_is_what_every_viewer_shows(quality: int, photo: bytes) -> None:
+    with Image.open(BytesIO(photo)) as image:
+        source = saved(image, "WEBP", quality=quality)
+    assert np.array_equal(decoded(source).image, pillow(source))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
 def test_each_exif_orientation_is_turned_upright(orientation: int, file_format: str) -> None:

@@ -269,6 +269,7 @@ def test_real_weights_find_real_subjects(shared_dir: Path) -> None:
 def test_the_public_names_are_these() -> None:
     assert sorted(core.__all__) == sorted(
         [
+            "BYTES_PER_PIXEL_PEAK",
             "WEIGHTS",
             "CoreError",
             "Cutout",

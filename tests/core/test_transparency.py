@@ -57,5 +57,5 @@ def test_colours_are_the_sources_own_where_its_alpha_is() -> None:
     alpha = np.array([[0, 100, 60, 255]], np.uint8)
     image = np.full((1, 4, 3), 9, np.uint8)
     guessed = np.full((1, 4, 3), 77, np.uint8)
-    restored = restore_own_colours(guessed, image, alpha, opacity)
-    assert restored[0, :, 0].tolist() == [77, 9, 77, 77]
+    restore_own_colours(guessed, image, alpha, opacity)
+    assert guessed[0, :, 0].tolist() == [77, 9, 77, 77]
