@@ -18,7 +18,7 @@ LEFT JOIN (
     FROM ledger_entry e JOIN ledger_txn t ON t.id = e.txn_id
     WHERE true /* of t */
     GROUP BY t.account_id, e.bucket
-) e ON e.account_id = c.account_id AND e.bucket = bucket.name
+) e ON e.account_id = c.account_id AND e.bucket::text = bucket.name
 WHERE bucket.balance <> coalesce(e.total, 0) /* of c */
 """
 
@@ -93,15 +93,15 @@ FROM (
                                                          ORDER BY t.account_seq)
 ) t
 CROSS JOIN LATERAL (
-    SELECT coalesce(array_agg(e.bucket ORDER BY e.line), '{}') AS buckets,
+    SELECT coalesce(array_agg(e.bucket::text ORDER BY e.line), '{}') AS buckets,
            coalesce(array_agg(e.grant_id ORDER BY e.line), '{}') AS grants,
            coalesce(array_agg(e.amount ORDER BY e.line), '{}') AS amounts
     FROM ledger_entry e WHERE e.txn_id = t.id
 ) e
 WHERE (t.account_seq <> t.seq_before + 1 OR t.prev_hash <> t.hash_before
-       OR t.hash <> ledger_hash(t.prev_hash, t.account_id, t.account_seq, t.op, t.ref, t.actor,
-                                t.reason, t.reverses, t.effective_at, e.buckets, e.grants,
-                                e.amounts)) /* since t */
+       OR t.hash <> ledger_hash(t.prev_hash, t.account_id, t.account_seq, t.op::text, t.ref,
+                                t.actor, t.reason, t.reverses, t.effective_at, e.buckets,
+                                e.grants, e.amounts)) /* since t */
 """
 
 CHAIN_HEAD: Final = """
@@ -191,7 +191,7 @@ QUERIES: Final[dict[str, tuple[str, ...]]] = {
         """SELECT h.account_id, h.job_id, h.state, t.op, t.ref
         FROM hold h LEFT JOIN ledger_txn t ON t.id = h.txn_id
         WHERE h.state <> 'held' AND h.amount > 0 /* of h */
-          AND (t.ref, t.op) IS DISTINCT FROM
+          AND (t.ref, t.op::text) IS DISTINCT FROM
               (h.job_id::text, CASE h.state WHEN 'captured' THEN 'capture' ELSE 'release' END)""",
         """SELECT t.account_id, t.ref AS job_id FROM ledger_txn t
         LEFT JOIN hold h ON h.job_id = t.ref::uuid AND h.account_id = t.account_id

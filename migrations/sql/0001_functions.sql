@@ -31,43 +31,32 @@ CREATE TRIGGER plan_version_immutable BEFORE UPDATE OR DELETE ON plan_version
 
 -- Every transaction sums to zero ---------------------------------------------------------------
 
--- By statement, not by row and at commit: ledger_post inserts a transaction's entries in one
--- statement, so the rule can hold at once, and costs one look instead of one for each entry.
 CREATE FUNCTION check_txn_sums_to_zero() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    unbalanced bigint;
 BEGIN
-    SELECT txn_id INTO unbalanced
-    FROM (SELECT DISTINCT txn_id FROM inserted) touched
-    -- As a sub-select, so that it is looked up by the primary key however large the table is.
-    WHERE (SELECT sum(amount) FROM ledger_entry e WHERE e.txn_id = touched.txn_id) <> 0
-    LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'entries of ledger_txn % do not sum to 0', unbalanced
+    IF (SELECT sum(amount) FROM ledger_entry WHERE txn_id = NEW.txn_id) <> 0 THEN
+        RAISE EXCEPTION 'entries of ledger_txn % do not sum to 0', NEW.txn_id
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER ledger_entry_sums_to_zero AFTER INSERT ON ledger_entry
-    REFERENCING NEW TABLE AS inserted
-    FOR EACH STATEMENT EXECUTE FUNCTION check_txn_sums_to_zero();
+CREATE CONSTRAINT TRIGGER ledger_entry_sums_to_zero AFTER INSERT ON ledger_entry
+    DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION check_txn_sums_to_zero();
 
 -- A hold leaves `held` once; what a grant is does not change -----------------------------------
 
-CREATE TRIGGER hold_settles_once BEFORE UPDATE ON hold
-    FOR EACH ROW WHEN (OLD.state <> 'held' OR OLD.amount <> NEW.amount
-                       OR OLD.account_id <> NEW.account_id)
-    EXECUTE FUNCTION refuse_change();
-
-CREATE TRIGGER credit_grant_immutable BEFORE UPDATE ON credit_grant
-    FOR EACH ROW WHEN (
-        OLD.account_id <> NEW.account_id OR OLD.amount <> NEW.amount
-        OR OLD.source <> NEW.source OR OLD.priority <> NEW.priority
-        OR OLD.effective_at <> NEW.effective_at
-        OR OLD.expires_at IS DISTINCT FROM NEW.expires_at
-        OR (OLD.closed_at IS NOT NULL AND OLD.closed_at IS DISTINCT FROM NEW.closed_at))
-    EXECUTE FUNCTION refuse_change();
+-- By column, so that statements which leave these columns alone do not pay for the look.
+CREATE TRIGGER hold_settles_once BEFORE UPDATE OF state ON hold
+    FOR EACH ROW WHEN (OLD.state <> 'held') EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER hold_immutable BEFORE UPDATE OF job_id, account_id, amount, placed_at ON hold
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER credit_grant_closes_once BEFORE UPDATE OF closed_at, closed_reason ON credit_grant
+    FOR EACH ROW WHEN (OLD.closed_at IS NOT NULL) EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER credit_grant_immutable BEFORE UPDATE OF
+    id, seq, account_id, source, ref, parent_id, generation, amount, priority, period_start,
+    effective_at, expires_at ON credit_grant
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
 -- The chain ------------------------------------------------------------------------------------
 
@@ -88,13 +77,17 @@ CREATE FUNCTION ledger_post(
     p_account uuid, p_op text, p_ref text, p_actor text, p_reason text, p_reverses bigint,
     p_at timestamptz, p_buckets text[], p_grants uuid[], p_amounts bigint[],
     p_open_holds int DEFAULT 0
-) RETURNS bigint LANGUAGE plpgsql AS $$
+) RETURNS bigint LANGUAGE plpgsql
+-- The application may not write these tables itself, only through here.
+SECURITY DEFINER SET search_path = public, pg_temp
+AS $$
 DECLARE
     books credit_account;
     posted_id bigint;
     posted_hash bytea;
     issued bigint;
     balances bigint[] := '{}';
+    payers_known int;
 BEGIN
     SELECT * INTO STRICT books FROM credit_account WHERE account_id = p_account FOR UPDATE;
     posted_hash := ledger_hash(
@@ -143,14 +136,20 @@ BEGIN
         GROUP BY grant_id
     ) moved
     WHERE g.id = moved.grant_id AND g.account_id = p_account;
+    -- In the place of foreign keys, which would look each of them up once more.
+    GET DIAGNOSTICS payers_known = ROW_COUNT;
+    IF payers_known <> (SELECT count(DISTINCT grant_id) FROM unnest(p_grants) AS grant_id) THEN
+        RAISE EXCEPTION 'a grant is not of account %', p_account
+            USING ERRCODE = 'foreign_key_violation';
+    END IF;
 
     INSERT INTO ledger_txn (account_id, account_seq, op, ref, actor, reason, reverses,
                             effective_at, prev_hash, hash)
-    VALUES (p_account, books.account_seq + 1, p_op, p_ref, p_actor, p_reason, p_reverses,
+    VALUES (p_account, books.account_seq + 1, p_op::ledger_op, p_ref, p_actor, p_reason, p_reverses,
             p_at, books.last_hash, posted_hash)
     RETURNING id INTO posted_id;
     INSERT INTO ledger_entry (txn_id, line, bucket, grant_id, amount, balance_after)
-    SELECT posted_id, line, bucket, grant_id, amount, balance_after
+    SELECT posted_id, line, bucket::bucket, grant_id, amount, balance_after
     FROM unnest(p_buckets, p_grants, p_amounts, balances) WITH ORDINALITY
         AS entry (bucket, grant_id, amount, balance_after, line);
     RETURN posted_id;
@@ -173,7 +172,8 @@ DECLARE
     account_status text;
     refusal text;
     moment timestamptz;
-    budget record;
+    budget_left bigint;
+    budget_period timestamptz;
     wanted bigint := p_amount;
     payer record;
     payers uuid[] := '{}';
@@ -188,35 +188,42 @@ BEGIN
     refusal := CASE
         WHEN books.account_id IS NULL THEN 'unknown'
         WHEN books.next_due_at <= moment THEN 'due'
-        WHEN EXISTS (SELECT FROM hold WHERE job_id = p_job) THEN 'duplicate'
         WHEN account_status <> 'active' THEN account_status
         WHEN books.open_holds >= p_concurrency_max THEN 'too_many'
         WHEN books.available + books.credit_limit < p_amount THEN 'insufficient'
     END;
-    IF refusal IS NOT NULL THEN
-        RETURN ROW(refusal, books.available, books.held, books.consumed, books.expired,
-                   books.credit_limit, NULL)::hold_outcome;
-    END IF;
-
-    IF p_api_key IS NOT NULL AND p_amount > 0 THEN
+    IF refusal IS NULL AND p_api_key IS NOT NULL AND p_amount > 0 THEN
         -- Exact, because whoever holds for this account holds its mutex now.
-        SELECT k.budget_credits - coalesce(b.used, 0) AS is_left, s.period_start INTO budget
+        SELECT k.budget_credits - coalesce(b.used, 0), s.period_start
+        INTO budget_left, budget_period
         FROM api_key k
         JOIN subscription s ON s.account_id = k.account_id AND s.ended_at IS NULL
         LEFT JOIN key_budget b ON b.api_key_id = k.id AND b.period_start = s.period_start
         WHERE k.id = p_api_key AND k.account_id = p_account AND k.budget_credits IS NOT NULL;
-        IF FOUND AND budget.is_left < p_amount THEN
-            RETURN ROW('over_budget', books.available, books.held, books.consumed, books.expired,
-                       books.credit_limit, budget.is_left)::hold_outcome;
-        ELSIF FOUND THEN
-            INSERT INTO key_budget (api_key_id, period_start, used)
-            VALUES (p_api_key, budget.period_start, p_amount)
-            ON CONFLICT (api_key_id, period_start) DO UPDATE SET used = key_budget.used + p_amount;
+        IF budget_left < p_amount THEN
+            refusal := 'over_budget';
         END IF;
     END IF;
+    IF refusal IS NULL THEN
+        INSERT INTO hold (job_id, account_id, api_key_id, amount, placed_at)
+        VALUES (p_job, p_account, p_api_key, p_amount, moment)
+        ON CONFLICT (job_id) DO NOTHING;
+        IF NOT FOUND THEN
+            refusal := 'duplicate';
+        END IF;
+    ELSIF refusal <> 'due' AND EXISTS (SELECT FROM hold WHERE job_id = p_job) THEN
+        refusal := 'duplicate';  -- whatever else is wrong, it was done
+    END IF;
+    IF refusal IS NOT NULL THEN
+        RETURN ROW(refusal, books.available, books.held, books.consumed, books.expired,
+                   books.credit_limit, budget_left)::hold_outcome;
+    END IF;
 
-    INSERT INTO hold (job_id, account_id, api_key_id, amount, placed_at)
-    VALUES (p_job, p_account, p_api_key, p_amount, moment);
+    IF budget_left IS NOT NULL THEN
+        INSERT INTO key_budget (api_key_id, period_start, used)
+        VALUES (p_api_key, budget_period, p_amount)
+        ON CONFLICT (api_key_id, period_start) DO UPDATE SET used = key_budget.used + p_amount;
+    END IF;
     IF p_amount = 0 THEN
         UPDATE credit_account SET open_holds = open_holds + 1, advanced_at = moment
         WHERE account_id = p_account;
@@ -268,7 +275,7 @@ DECLARE
 BEGIN
     SELECT * INTO placed FROM hold WHERE job_id = p_job FOR UPDATE;
     IF NOT FOUND OR placed.state <> 'held' THEN
-        RETURN ROW(coalesce(placed.state, 'missing'), 0, 0, 0, 0, 0, NULL)::hold_outcome;
+        RETURN ROW(coalesce(placed.state::text, 'missing'), 0, 0, 0, 0, 0, NULL)::hold_outcome;
     END IF;
     SELECT * INTO STRICT books FROM credit_account
     WHERE account_id = placed.account_id FOR UPDATE;

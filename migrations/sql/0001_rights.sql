@@ -13,13 +13,23 @@ END $$;
 GRANT USAGE ON SCHEMA public TO cutout_app;
 -- To tell at start whether the migrations were run.
 GRANT SELECT ON alembic_version TO cutout_app;
+-- Written by ledger_post alone, which runs with the rights of its owner.
+GRANT SELECT ON ledger_txn, ledger_entry TO cutout_app;
 -- Written once.
-GRANT SELECT, INSERT ON plan, plan_version, ledger_txn, ledger_entry, audit_event TO cutout_app;
+GRANT SELECT, INSERT ON plan, plan_version, audit_event TO cutout_app;
 -- Written, and moved on.
 GRANT SELECT, INSERT, UPDATE ON
-    account, subscription, billing_period, credit_account, credit_grant, hold, hold_slice,
-    api_key, key_budget, admin_user, audit_head TO cutout_app;
+    account, subscription, billing_period, hold, hold_slice, api_key, key_budget, admin_user,
+    audit_head TO cutout_app;
+-- Of these, what the ledger reckons is not the application's to set.
+GRANT SELECT ON credit_account, credit_grant TO cutout_app;
+GRANT INSERT (account_id, credit_limit, advanced_at, next_due_at),
+      UPDATE (credit_limit, open_holds, advanced_at, next_due_at) ON credit_account TO cutout_app;
+GRANT INSERT (id, account_id, source, ref, parent_id, generation, amount, priority, period_start,
+              effective_at, expires_at, activated_at, closed_at, closed_reason, actor, reason),
+      UPDATE (activated_at, closed_at, closed_reason) ON credit_grant TO cutout_app;
 -- Forgotten when their time is over.
 GRANT SELECT, INSERT, UPDATE, DELETE ON admin_session, invariant_run TO cutout_app;
 
-REVOKE UPDATE, DELETE, TRUNCATE ON ledger_txn, ledger_entry, audit_event FROM PUBLIC, cutout_app;
+REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON ledger_txn, ledger_entry FROM PUBLIC, cutout_app;
+REVOKE UPDATE, DELETE, TRUNCATE ON audit_event FROM PUBLIC, cutout_app;

@@ -35,4 +35,5 @@ def downgrade() -> None:
         op.execute(f"DROP TABLE {table} CASCADE")
     for function in FUNCTIONS.split():
         op.execute(f"DROP FUNCTION {function}")
-    op.execute("DROP TYPE hold_outcome")
+    for kind in ("hold_outcome", "grant_source", "grant_end", "hold_state", "ledger_op", "bucket"):
+        op.execute(f"DROP TYPE {kind}")

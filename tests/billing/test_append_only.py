@@ -3,18 +3,20 @@
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from billing import accounts, ledger
 from billing.db import SessionFactory, sqlstate_of
+from billing.tables import CreditGrant
 from tests.billing.conftest import JANUARY_31, Opens, captured
 
 INSUFFICIENT_PRIVILEGE = "42501"
 RESTRICT_VIOLATION = "23001"
 INTEGRITY_VIOLATION = "23000"
 CHECK_VIOLATION = "23514"
+FOREIGN_KEY_VIOLATION = "23503"
 
 PAST = ("ledger_txn", "ledger_entry", "audit_event")
 CHANGES = (
@@ -60,36 +62,64 @@ async def test_even_the_owner_of_the_tables_is_refused(
     assert await refusal_of(owner_engine, statement) == RESTRICT_VIOLATION
 
 
-async def test_entries_that_do_not_sum_to_zero_are_refused(
-    engine: AsyncEngine, spent: UUID
+LINE_MORE = (
+    "INSERT INTO ledger_entry (txn_id, line, bucket, amount, balance_after)"
+    " SELECT max(txn_id), 9, 'available', 5, 5 FROM ledger_entry"
+)
+
+
+async def test_the_application_may_write_no_entry_itself(engine: AsyncEngine, spent: UUID) -> None:
+    assert spent
+    assert await refusal_of(engine, LINE_MORE) == INSUFFICIENT_PRIVILEGE
+    balance = f"UPDATE credit_account SET available = 10000 WHERE account_id = '{spent}'"  # noqa: S608
+    assert await refusal_of(engine, balance) == INSUFFICIENT_PRIVILEGE
+
+
+async def test_entries_that_do_not_sum_to_zero_are_refused_whoever_writes_them(
+    engine: AsyncEngine, owner_engine: AsyncEngine, spent: UUID
 ) -> None:
-    line_more = (
-        "INSERT INTO ledger_entry (txn_id, line, bucket, amount, balance_after)"  # noqa: S608
-        f" SELECT max(id), 9, 'available', 5, 5 FROM ledger_txn WHERE account_id = '{spent}'"
+    assert await refusal_of(owner_engine, LINE_MORE) == INTEGRITY_VIOLATION
+    out_of_nothing = (
+        f"SELECT ledger_post('{spent}', 'adjust', 'x', 'me', '', NULL, now(),"
+        " ARRAY['available'], ARRAY[NULL::uuid], ARRAY[1000])"
     )
-    assert await refusal_of(engine, line_more) == INTEGRITY_VIOLATION
+    assert await refusal_of(engine, out_of_nothing) == INTEGRITY_VIOLATION
+
+
+async def test_a_transaction_touches_no_other_accounts_grants(
+    engine: AsyncEngine, committed_sessions: SessionFactory, spent: UUID
+) -> None:
+    async with committed_sessions.begin() as db:
+        other = await accounts.create_account(db, name="Other", plan="free", actor="test")
+        grant_id = await db.scalar(select(CreditGrant.id).where(CreditGrant.account_id == other.id))
+    theft = (
+        f"SELECT ledger_post('{spent}', 'adjust', 'x', 'me', '', NULL, now(),"
+        f" ARRAY['available', 'issued'], ARRAY['{grant_id}', NULL]::uuid[], ARRAY[-5, 5])"
+    )
+    assert await refusal_of(engine, theft) == FOREIGN_KEY_VIOLATION
 
 
 @pytest.mark.parametrize(
     "change",
     [
         "UPDATE hold SET state = 'held', settled_at = NULL",
+        "UPDATE hold SET amount = 1",
         "UPDATE credit_grant SET amount = amount + 1",
         "UPDATE credit_grant SET expires_at = NULL",
     ],
 )
 async def test_what_is_settled_or_given_stays_as_it_is(
-    engine: AsyncEngine, spent: UUID, change: str
+    owner_engine: AsyncEngine, spent: UUID, change: str
 ) -> None:
-    code = await refusal_of(engine, f"{change} WHERE account_id = '{spent}'")
+    code = await refusal_of(owner_engine, f"{change} WHERE account_id = '{spent}'")
     assert code == RESTRICT_VIOLATION
 
 
 async def test_a_balance_below_the_limit_is_refused_by_the_database(
-    engine: AsyncEngine, spent: UUID
+    owner_engine: AsyncEngine, spent: UUID
 ) -> None:
     overdraw = f"UPDATE credit_account SET available = -1 WHERE account_id = '{spent}'"  # noqa: S608
-    assert await refusal_of(engine, overdraw) == CHECK_VIOLATION
+    assert await refusal_of(owner_engine, overdraw) == CHECK_VIOLATION
 
 
 async def test_the_ledger_can_be_read_and_appended_to(

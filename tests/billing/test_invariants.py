@@ -62,6 +62,7 @@ async def test_a_broken_book_is_found(broken_ground: AsyncConnection, name: str)
         await held(db, account.id)
         await db.flush()
         assert await invariants.check_account(db, account.id) == []
+        await db.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
         for table in TABLES:
             await db.execute(text(HALT.format(table)))
         await db.execute(text(BREAKS[name].format(**PARTS)), {"account_id": account.id})
