@@ -161,7 +161,7 @@ async def read_json(request: AnyRequest) -> Body:
         raise InvalidRequestError("the body is empty")
     try:
         fields = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequestError("the body is not valid JSON") from None
     if not isinstance(fields, dict):
         raise InvalidRequestError("the body must be a JSON object")
