@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from training.networks import EdgeNet, LiteNet
+from training.networks import LITE_SHAPES, EdgeNet, LiteNet
 
 OPSET = 17
 SMALL_COUNT = 64
@@ -58,9 +58,11 @@ TILED = {
 }
 
 
-def export(name: str, checkpoint: Path, out: Path, size_px: int = 320) -> float:
+def export(
+    name: str, checkpoint: Path, out: Path, size_px: int = 320, shape: str = "wide"
+) -> float:
     """Write `out` and return its largest difference from the network itself."""
-    network: nn.Module = EdgeNet() if name == "edge" else LiteNet()
+    network: nn.Module = EdgeNet() if name == "edge" else LiteNet(LITE_SHAPES[shape])
     network.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
     delivered = Delivered(network, is_logit=name == "lite").eval()
     planes = torch.rand(1, 5, 128, 192) if name == "edge" else torch.rand(1, 3, size_px, size_px)
@@ -88,8 +90,9 @@ def main() -> None:
     arguments.add_argument("checkpoint", type=Path)
     arguments.add_argument("out", type=Path)
     arguments.add_argument("--size-px", type=int, default=320, help="lite: side of the picture")
+    arguments.add_argument("--shape", choices=list(LITE_SHAPES), default="wide", help="lite")
     given = arguments.parse_args()
-    difference = export(given.network, given.checkpoint, given.out, given.size_px)
+    difference = export(given.network, given.checkpoint, given.out, given.size_px, given.shape)
     print(f"{given.out.stat().st_size} bytes, differs by {difference:.4f} at most")
     if difference > DIFFERENCE_MAX:
         raise SystemExit("the file does not do what the network does")

@@ -19,6 +19,7 @@ from training.surfaces import background, shadowed
 
 PHOTO_SHARE, CUT_SHARE = 0.6, 0.15
 """Of the samples; the rest is composed from the pool of generated foregrounds."""
+CUT_PX = 4
 SURE = (0.3, 0.7)
 """The teacher's mask is stretched from this span to 0..1: the student is not to learn its haze."""
 
@@ -70,6 +71,9 @@ def _placed(
         turn[:, 0] *= -1
     slack = max(0.0, (1 - reach) / 2) * size_px
     place = np.c_[turn, size_px / 2 + rng.uniform(-slack, slack, 2) - turn @ centre]
+    if rows.max() >= alpha.shape[0] - CUT_PX:  # cut by the lower border, and so it stays
+        lowest = np.array((centre[0], alpha.shape[0] - CUT_PX))
+        place[1, 2] = size_px - turn[1] @ lowest
     size = (size_px, size_px)
     if scale < 0.85:
         alpha = cv2.GaussianBlur(alpha, (0, 0), 0.45 / scale)

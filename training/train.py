@@ -18,11 +18,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from training import warm_start
 from training.edge_samples import edge_batches
 from training.generate import read_backgrounds
 from training.lite_samples import lite_batches
 from training.losses import edge_loss, lite_loss
-from training.networks import EdgeNet, LiteNet
+from training.networks import LITE_SHAPES, EdgeNet, LiteNet
 from training.photos import Image, Plane
 
 CHECKPOINT_EVERY = 100
@@ -36,7 +37,7 @@ ECHO_MEMORY = 800
 class Recipe:
     """What is particular to one of the networks."""
 
-    network: Callable[[], nn.Module]
+    network: Callable[[argparse.Namespace], nn.Module]
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     batches: Callable[[int, argparse.Namespace, list[Image]], Iterator[tuple[Plane, Plane]]]
 
@@ -54,9 +55,21 @@ def _lite_batches(
     return lite_batches(seed, folders, photos, given.batch, given.size_px)
 
 
+def _edge_network(given: argparse.Namespace) -> nn.Module:
+    del given
+    return EdgeNet()
+
+
+def _lite_network(given: argparse.Namespace) -> nn.Module:
+    network = LiteNet(LITE_SHAPES[given.shape])
+    if given.start is not None:
+        warm_start.load(network, given.start)
+    return network
+
+
 RECIPES = {
-    "edge": Recipe(EdgeNet, edge_loss, _edge_batches),
-    "lite": Recipe(LiteNet, lite_loss, _lite_batches),
+    "edge": Recipe(_edge_network, edge_loss, _edge_batches),
+    "lite": Recipe(_lite_network, lite_loss, _lite_batches),
 }
 
 
@@ -119,7 +132,7 @@ class Run:
         self.given = given
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.recipe = RECIPES[given.network]
-        self.network, self.average = self.recipe.network(), self.recipe.network()
+        self.network, self.average = self.recipe.network(given), self.recipe.network(given)
         for network in (self.network, self.average):
             network.to(self.device, memory_format=torch.channels_last)
         self.average.load_state_dict(self.network.state_dict())
@@ -187,6 +200,8 @@ class Run:
             prefetch_factor=4 if self.given.workers else None,
         )
         self.network.train()
+        if self.given.start is not None:
+            warm_start.freeze(self.network)
         began, before, losses = time.monotonic(), self.seconds, []
         for planes, truth in echoed(iter(loader), self.given.echo):
             if self.step >= self.given.steps:
@@ -219,6 +234,8 @@ def parse() -> argparse.Namespace:
     arguments.add_argument("--pool", type=Path, required=True, help="from generate.py")
     arguments.add_argument("--store", type=Path, default=None, help="lite: from store.py")
     arguments.add_argument("--size-px", type=int, default=320, help="lite: side of the picture")
+    arguments.add_argument("--shape", choices=list(LITE_SHAPES), default="wide", help="lite")
+    arguments.add_argument("--start", type=Path, default=None, help="lite: ONNX to learn on from")
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--steps", type=int, default=4000)
     arguments.add_argument("--batch", type=int, default=16)
