@@ -94,19 +94,19 @@ def statement(
 
 def statement_table(lines: list[StatementLine]) -> Table:
     """Lay a statement out for the terminal."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("at", no_wrap=True, min_width=len("11-20 10:44:35"))
-    table.add_column("what", no_wrap=True, min_width=len("capture"))
-    table.add_column("job or reference", no_wrap=True)  # what gives way on a narrow screen
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("at", no_wrap=True)
+    table.add_column("what", no_wrap=True)
     for column in ("credits", "balance", "held"):
-        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("job or reference", overflow="fold")
     for line in lines:
         table.add_row(
             f"{line.at:%m-%d %H:%M:%S}",
             line.op,
-            str(line.job_id or line.ref),
             f"{line.amount:+,}" if line.amount else "",
             f"{line.balance:,}",
             f"{line.held:,}" if line.held else "",
+            str(line.job_id or line.ref),
         )
     return table

@@ -49,7 +49,8 @@ def demo(
         "  make up                       the same stack, kept running, with curls to paste\n"
         "  cutout remove PHOTO -o OUT    your own photographs, no server\n"
         "  cutout models pull u2net      better weights than the small ones that ship\n"
-        "  docs/dialects.md              every option, header and error of both dialects"
+        "  docs/dialects.md              every option, header and error of both dialects",
+        soft_wrap=True,
     )
 
 
@@ -122,7 +123,8 @@ def _print_made(made: list[Made], screen: Console) -> None:
     screen.print()
     for one in made:
         screen.print(
-            f"[green]✓[/] {one.name:<10} {one.dialect}  {one.elapsed_ms:>5} ms  {one.path}"
+            f"[green]✓[/] {one.name:<10} {one.dialect}  {one.elapsed_ms:>5} ms  {one.path}",
+            soft_wrap=True,
         )
         screen.print(f"    {one.link}", style="dim", soft_wrap=True)
 

@@ -37,14 +37,18 @@ class Up:
         return facts
 
     @property
+    def log_path(self) -> Path:
+        """What it printed."""
+        return self.data_dir.parent / f"{self.data_dir.name}.log"
+
+    @property
     def pids(self) -> dict[str, int]:
         pids: dict[str, int] = self.facts["pids"]
         return pids
 
     def start(self) -> dict[str, Any]:
         """Start it and wait until it says that it is ready."""
-        log = (self.data_dir.parent / f"{self.data_dir.name}.log").open("a")
-        with log:
+        with self.log_path.open("a") as log:
             self._process = process = subprocess.Popen(
                 [*self._command, "up", "--data-dir", str(self.data_dir)],
                 stdout=log,
@@ -53,7 +57,7 @@ class Up:
             )
 
         def is_ready() -> bool:
-            assert process.poll() is None, Path(log.name).read_text()
+            assert process.poll() is None, self.log_path.read_text()
             return (self.data_dir / "up.json").exists() and self.pids["up"] == process.pid
 
         wait_until(is_ready, READY_DEADLINE_S)

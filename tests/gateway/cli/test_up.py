@@ -1,7 +1,10 @@
 """`cutout up`: real processes, killed for real."""
 
+import json
 import os
 import pwd
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -74,6 +77,29 @@ def test_the_facts_are_true(up: Up) -> None:
     assert all(is_running(pid) for pid in facts["pids"].values())
     with redis.Redis.from_url(facts["redis_url"]) as client:
         assert client.ping()
+
+
+def test_the_curls_that_it_prints_work_when_pasted(up: Up) -> None:
+    printed = up.log_path.read_text()
+    assert "CUTOUT_FETCH_ALLOW_LOOPBACK" in printed
+    codia, revid, status = re.findall(r"^curl .*(?:\n  .*)*", printed, re.MULTILINE)
+
+    link = pasted(codia)["data"]["image_url"]
+    task_id = pasted(revid)["task_id"]
+    wait_until(
+        lambda: pasted(status.replace("TASK_ID", task_id))["status"] == "completed",
+        RESTART_DEADLINE_S,
+    )
+
+    assert httpx.get(link, trust_env=False).content.startswith(b"\x89PNG")
+
+
+def pasted(command: str) -> dict[str, Any]:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    done = subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, check=True)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def test_what_holds_secrets_is_readable_by_its_owner_only(up: Up) -> None:
