@@ -51,7 +51,8 @@ SHARP_FROM, SHARP_TO = 0.38, 0.50
 LEVELS = 0.03
 """Alpha below it is none and above 1 - LEVELS is full: interior solid, no grey veil."""
 SPECK_SHARE_MAX = 0.002
-"""A blob this small beside the largest one is a speck."""
+SPECK_DISTANCE_PX = 20
+"""A blob this small beside the largest one, and this far from all large ones, is a speck."""
 BAND_MARGIN_PX = 2
 
 
@@ -105,6 +106,7 @@ def _solve(
     guide: Plane, coarse: Plane, sharpness: Plane, deadline_s: float | None
 ) -> _Solved | None:
     """Solve the matte inside the box around everything unknown; None if nothing is."""
+    _remove_specks(coarse)
     sure = _sure(coarse, BAND_PX)
     box = _box_around(sure == 0, margin_px=SEPARABILITY_RADIUS_PX)
     if box is None:
@@ -154,17 +156,18 @@ def _trust(planes: list[Plane], coarse: Plane, sharpness: Plane) -> Plane:
 
 
 def _remove_specks(alpha: Plane) -> None:
-    """Take away, in place, blobs that are tiny beside the subject or opaque nowhere."""
+    """Take away, in place, tiny blobs far from every large one."""
     blobs, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > LEVELS).astype(np.uint8))
     if blobs <= 2:  # noqa: PLR2004 the background and one subject
         return
     areas = stats[:, cv2.CC_STAT_AREA]
-    is_speck = areas < SPECK_SHARE_MAX * areas[1:].max()
-    solid = np.zeros(blobs, bool)
-    solid[np.unique(labels[alpha > 0.5])] = True  # noqa: PLR2004 half
-    is_speck |= ~solid
-    is_speck[0] = False
-    alpha[is_speck[labels]] = 0
+    is_large = areas >= SPECK_SHARE_MAX * areas[1:].max()
+    is_large[0] = False
+    size = 2 * SPECK_DISTANCE_PX + 1
+    near = cv2.dilate(is_large[labels].astype(np.uint8), np.ones((size, size), np.uint8))
+    is_kept = np.zeros(blobs, bool)
+    is_kept[np.unique(labels[np.asarray(near) > 0])] = True
+    alpha[~is_kept[labels]] = 0
 
 
 def _undecided(alpha: Plane) -> NDArray[np.uint8]:
