@@ -86,7 +86,7 @@ def cut_out_many(
     _check(wanted, limits)
     stages = Stages(on_stage)
     subject = extract(source, segmenter, wanted[0], limits, stages)
-    return [render(subject, options, limits, stages) for options in wanted]
+    return [render(subject, options, limits, stages, segmenter.threads) for options in wanted]
 
 
 def extract(
@@ -120,13 +120,19 @@ def extract(
     return Subject(foreground, alpha, confidence, reasons, warnings, refinement, segmenter.name)
 
 
-def render(subject: Subject, options: CutoutOptions, limits: ImageLimits, stages: Stages) -> Cutout:
+def render(
+    subject: Subject,
+    options: CutoutOptions,
+    limits: ImageLimits,
+    stages: Stages,
+    threads: int,
+) -> Cutout:
     """Show `subject` as `options` say: crop, background, file."""
     with stages("compose"):
         background = None if options.bg_image is None else _backdrop(options.bg_image, limits)
         layers = compose(subject.foreground, subject.alpha, options, background)
     with stages("encode"):
-        encoded = encode(layers, options.format)
+        encoded = encode(layers, options.format, threads)
     width_px, height_px = layers.size_px
     return Cutout(
         image=encoded.content,

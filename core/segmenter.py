@@ -49,11 +49,13 @@ class Segmenter:
     Attributes:
         weights: the row of the table.
         provider: where onnxruntime really runs it.
+        threads: how many it runs on; the other steps keep to as many.
         memory_bytes: what holding it costs once it has run.
     """
 
     weights: Weights
     provider: str
+    threads: int
     memory_bytes: int
     ort_session: Any
 
@@ -174,7 +176,7 @@ def load_segmenter(
         raise WeightsCorruptError(name)
     ort_session, got = _start_session(contents, threads, provider)
     memory_bytes = round(len(contents) * RESIDENT_PER_FILE_BYTE) + weights.working_bytes
-    return Segmenter(weights, got, memory_bytes, ort_session)
+    return Segmenter(weights, got, threads, memory_bytes, ort_session)
 
 
 def _start_session(contents: bytes, threads: int, provider: str) -> tuple[Any, str]:

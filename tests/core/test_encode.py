@@ -56,6 +56,7 @@ def test_a_png_of_many_strips_is_read_back_bit_for_bit() -> None:
         rng.integers(0, 255, (1500, 1100), np.uint8),
     )
     assert np.array_equal(opened(encode(layers, "png").content), expected(layers))
+    assert encode(layers, "png", threads=3) == encode(layers, "png")
 
 
 @given(some_layers())
