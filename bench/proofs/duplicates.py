@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -77,15 +78,15 @@ async def prove(sessions: SessionFactory, each: int) -> None:
     to_capture = await hold_all(sessions, account_ids, each)
     to_release = await hold_all(sessions, account_ids, each)
     storms: list[tuple[str, list[Work]]] = [
-        ("capture", [lambda db, job=job: ledger.capture(db, job) for job in to_capture]),
+        ("capture", [partial(ledger.capture, job_id=job_id) for job_id in to_capture]),
         (
             "release",
-            [lambda db, job=job: ledger.release(db, job, reason="storm") for job in to_release],
+            [partial(ledger.release, job_id=job, reason="storm") for job in to_release],
         ),
         (
             "refund",
             [
-                lambda db, job=job: ledger.refund(db, job, actor="storm", reason="storm")
+                partial(ledger.refund, job_id=job, actor="storm", reason="storm")
                 for job in to_capture
             ],
         ),
@@ -96,9 +97,7 @@ async def prove(sessions: SessionFactory, each: int) -> None:
     old = [await open_funded(sessions, 100, at=BEGAN_AT) for _ in range(ACCOUNTS)]
     ends = [anchors.boundary(BEGAN_AT, month) for month in range(1, months + 1)]
     closes: list[Work] = [
-        lambda db, account=account, at=at: periods.advance(db, account, at=at)
-        for at in ends
-        for account in old
+        partial(periods.advance, account_id=account_id, at=at) for at in ends for account_id in old
     ]
     await report(sessions, "rollover", closes, each)
     found = await breaches(sessions)
