@@ -30,7 +30,8 @@ def up(
     stack = Stack(data_dir, port=port)
     samples = Samples(stack.data_dir / "samples")
     signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup it stays ignored
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         with screen.status("Starting") as status:
             stack.start(lambda step: status.update(f"Starting: {step}"))

@@ -10,13 +10,14 @@ import contextlib
 import ctypes
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1
 LOG_BYTES_MAX: Final = 8 * 2**20
@@ -73,7 +74,8 @@ class Child:
         """Start it, ending what an earlier run left behind, and return at once."""
         end_leftover(self.pid_path)
         program = self.program
-        with _open_log(self.log_path) as log:
+        self.trim_log()
+        with self.log_path.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - our own command lines
                 program.command,
                 stdin=subprocess.PIPE,
@@ -126,6 +128,12 @@ class Child:
                 process.kill()
                 process.wait()
         self.pid_path.unlink(missing_ok=True)
+
+    def trim_log(self) -> None:
+        """Put a long log aside and go on with an empty one; the child keeps its open file."""
+        if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES_MAX:
+            shutil.copy(self.log_path, self.log_path.with_suffix(".log.1"))
+            os.truncate(self.log_path, 0)
 
     def _log_tail(self, lines: int = 8) -> str:
         tail = self.log_path.read_text(errors="replace").splitlines()[-lines:]
@@ -180,9 +188,3 @@ def _tie_to_parent(orphan_signal: signal.Signals) -> Callable[[], None]:
             os._exit(1)
 
     return tie
-
-
-def _open_log(path: Path) -> BinaryIO:
-    """Append to a log, which is started anew once it is long."""
-    is_long = path.exists() and path.stat().st_size > LOG_BYTES_MAX
-    return path.open("wb" if is_long else "ab")

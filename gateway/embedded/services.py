@@ -6,16 +6,19 @@ import os
 import secrets
 import signal
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from gateway.embedded.home import find_home
 from gateway.embedded.postgres import APPLICATION, DATABASE, OWNER, Postgres
-from gateway.embedded.process import Child, EmbeddedError
+from gateway.embedded.process import Child, EmbeddedError, Program
 from gateway.embedded.valkey import Valkey
 
-PORT_TRIES_MAX: Final = 5
+TRIES_MAX: Final = 3
+PAUSE_S: Final = 0.5
 
 
 class Embedded:
@@ -109,7 +112,13 @@ class Embedded:
             self._lock = None
 
     def revive(self) -> list[str]:
-        """Restart the services that have ended, on their old ports; say which."""
+        """Restart the services that have ended, on their old ports; say which.
+
+        Raises:
+            EmbeddedError: one does not come back.
+        """
+        for child in self._children.values():
+            child.trim_log()
         ended = [name for name, child in self._children.items() if not child.is_running()]
         for name in ended:
             self._restart(name)
@@ -127,27 +136,54 @@ class Embedded:
         self._passwords = load_secrets(
             self.data_dir / "secrets.json", ["owner", "application", "redis"]
         )
+
+        def valkey(port: int) -> Program:
+            self._valkey = Valkey(home, port, self._passwords["redis"])
+            return self._valkey.program()
+
+        def postgres(port: int) -> Program:
+            self._postgres = Postgres(home, port, is_durable=self._is_durable)
+            self._postgres.prepare(
+                owner_password=self._passwords["owner"],
+                application_password=self._passwords["application"],
+            )
+            return self._postgres.program()
+
         asked_postgres, asked_redis = self._asked_ports
-        self._valkey = Valkey(home, asked_redis or free_port(), self._passwords["redis"])
-        self._children["valkey"] = Child(self._valkey.program(), self.run_dir)
-        self._children["valkey"].start()
-        self._postgres = Postgres(home, asked_postgres or free_port(), is_durable=self._is_durable)
-        self._postgres.prepare(
-            owner_password=self._passwords["owner"],
-            application_password=self._passwords["application"],
-        )
-        self._children["postgres"] = Child(self._postgres.program(), self.run_dir)
-        self._children["postgres"].start()
-        for child in self._children.values():
-            child.wait_ready()
+        self._start_service(valkey, asked_redis)
+        self._start_service(postgres, asked_postgres)
+
+    def _start_service(self, describe: Callable[[int], Program], asked_port: int | None) -> None:
+        """Start one and wait for it; a port that another took meanwhile is left for a new one."""
+        for tries_left in reversed(range(1 if asked_port else TRIES_MAX)):
+            program = describe(asked_port or free_port())
+            child = self._children[program.name] = Child(program, self.run_dir)
+            child.start()
+            try:
+                child.wait_ready()
+            except EmbeddedError:
+                child.stop()
+                if not tries_left:
+                    raise
+            else:
+                return
 
     def _restart(self, name: str) -> None:
-        if name == "postgres" and self._postgres is not None:
-            self._postgres.clear_leftovers()
+        """Start it again on its old port, which its clients know."""
         child = self._children[name]
-        child.stop()
-        child.start()
-        child.wait_ready()
+        for tries_left in reversed(range(TRIES_MAX)):
+            child.stop()
+            if name == "postgres" and self._postgres is not None:
+                self._postgres.clear_leftovers()
+            child.start()
+            try:
+                child.wait_ready()
+            except EmbeddedError:
+                if not tries_left:
+                    raise
+                time.sleep(PAUSE_S)
+            else:
+                return
 
     def _url(self, role: str, password: str) -> str:
         if self._postgres is None:
@@ -190,6 +226,21 @@ def lock_folder(folder: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock
+
+
+def is_locked(folder: Path) -> bool:
+    """Say whether a living process has the folder."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def free_port() -> int:

@@ -19,13 +19,14 @@ from threading import Event
 from typing import Any, Final
 
 from gateway.embedded.process import Child, EmbeddedError, Program
-from gateway.embedded.services import Embedded, load_secrets
+from gateway.embedded.services import Embedded, is_locked, load_secrets
 from gateway.settings import child_environment
 
 HOST: Final = "127.0.0.1"
 FIRST_PORT: Final = 8000
 PORTS_TRIED_MAX: Final = 100
 LOOK_INTERVAL_S: Final = 0.2
+READY_DEADLINE_S: Final = 120.0
 PAUSE_S: Final = 0.1
 PAUSE_MAX_S: Final = 5.0
 STEADY_S: Final = 10.0
@@ -97,6 +98,7 @@ class Stack:
         while not stop.wait(LOOK_INTERVAL_S):
             changed = self.services.revive()
             for name, child in self._children.items():
+                child.trim_log()
                 if not child.is_running() and self._may_restart(name):
                     child.stop()
                     child.start()
@@ -162,9 +164,15 @@ class Stack:
                 command=[sys.executable, "-m", "gateway.cli", "gateway"],
                 env=env,
                 is_ready=lambda _: self._is_gateway_ready(),
-                ready_deadline_s=120.0,
+                ready_deadline_s=READY_DEADLINE_S,
             ),
-            Program(name="worker", command=[sys.executable, "-m", "gateway.worker"], env=env),
+            Program(
+                name="worker",
+                command=[sys.executable, "-m", "gateway.worker"],
+                env=env,
+                is_ready=self._is_worker_ready,
+                ready_deadline_s=READY_DEADLINE_S,
+            ),
         ]
         for program in programs:
             child = self._children[program.name] = Child(program, self.services.run_dir)
@@ -182,6 +190,11 @@ class Stack:
             return False
         finally:
             connection.close()
+
+    def _is_worker_ready(self, pid: int) -> bool:
+        """Look for its own word: it listens on no port."""
+        lines = self._children["worker"].log_path.read_text(errors="replace").splitlines()
+        return any('"worker.ready"' in line and f'"pid": {pid},' in line for line in lines)
 
     def _may_restart(self, name: str) -> bool:
         """Say whether the pause before this child's next start is over."""
@@ -241,12 +254,11 @@ def is_port_free(port: int) -> bool:
 
 
 def read_up_file(data_dir: Path) -> dict[str, Any] | None:
-    """Read the facts of the stack that runs in `data_dir`, if one runs."""
+    """Read the facts of the stack that runs in `data_dir`, if one runs and is ready."""
+    if not is_locked(data_dir):
+        return None
     try:
         facts: dict[str, Any] = json.loads((data_dir / "up.json").read_text())
-        os.kill(facts["pids"]["up"], 0)
-    except (FileNotFoundError, ProcessLookupError):
+    except FileNotFoundError:
         return None
-    except PermissionError:
-        pass
     return facts
