@@ -70,7 +70,8 @@ class Settings(BaseSettings):
     """A source larger than this waits on disk, not in memory."""
 
     # How much at once.
-    queue_length_max: Positive = 64
+    queue_length_max: Positive = 512
+    """Generous: what bounds a wait is the deadline, and hundreds of calls of one key are usual."""
     queue_bytes_max: Positive = 512 * 2**20
     queue_pixels_max: Positive = 1_500_000_000
     ip_rate_per_minute: Positive = 120
