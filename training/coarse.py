@@ -7,27 +7,16 @@ from numpy.random import Generator
 from training.photos import Plane
 
 
-def coarse_mask(rng: Generator, alpha: Plane) -> tuple[Plane, float]:
-    """Spoil `alpha` (0..1) as networks do, and scale it back up.
-
-    Returns:
-        The coarse mask at the size of `alpha`, and how many pixels one of its own is wide.
-    """
-    height_px, width_px = alpha.shape
+def coarse_mask(rng: Generator, small: Plane) -> Plane:
+    """Spoil the truth (0..1, at the network's size) as networks do."""
     kind = rng.random()
-    ratio = float(np.exp(rng.uniform(np.log(1.5), np.log(4.5))))
-    if kind > 0.8:
-        ratio = float(rng.uniform(1.5, 2.5))
-    size_px = (max(8, round(width_px / ratio)), max(8, round(height_px / ratio)))
-    small = cv2.resize(alpha.astype(np.float32), size_px, interpolation=cv2.INTER_AREA)
-    if kind < 0.65:
-        small = _guessed(rng, small)
-    elif kind < 0.8:  # the truth, hardened: an oracle without edges
-        small = (small > 0.5).astype(np.float32)
-    else:  # an earlier, coarser run of the refiner
-        small = cv2.GaussianBlur(_bent(rng, small, 0.25), (0, 0), rng.uniform(0.3, 0.8))
-    up = cv2.resize(small, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
-    return np.clip(up, 0, 1), ratio
+    if kind < 0.75:
+        mask = _guessed(rng, small)
+    elif kind < 0.9:  # the truth, hardened: an oracle without edges
+        mask = (small > 0.5).astype(np.float32)
+    else:  # almost right
+        mask = cv2.GaussianBlur(_bent(rng, small, 0.25), (0, 0), rng.uniform(0.3, 0.8))
+    return np.clip(mask, 0, 1).astype(np.float32)
 
 
 def _bent(rng: Generator, mask: Plane, bend_px: float) -> Plane:

@@ -1,7 +1,7 @@
 """The edge network at work: which pixels it sees, in which tiles. What core does, in the open.
 
 The picture is looked at at no more than `WORK_EDGE_PX`, where a pixel of the coarse mask is a few
-pixels wide, as in training. Tiles that touch the band are run; outside the band the mask decides.
+pixels wide, as in training. Tiles that touch the band are run; outside it the solver's matte stays.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from training.coarse import guided
+from core.matting import refine
 from training.photos import Image, Plane
 
 WORK_EDGE_PX = 1024
@@ -34,8 +34,9 @@ def open_network(weights: Path, threads: int = 1) -> ort.InferenceSession:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A picture at the working size, with what is known of its alpha so far."""
+    """A picture at the working size, with what is known of its alpha so far; the matte in full."""
 
+    matte: NDArray[np.uint8]
     image: Image
     coarse: Plane
     first: Plane
@@ -43,15 +44,29 @@ class Prepared:
 
 
 def prepare(image: Image, mask: Plane) -> Prepared:
-    """Bring `image` and its coarse `mask` (0..1) to the working size, filter, find the band."""
+    """Solve the matte of `image`, bring all to the working size, find the band."""
     height_px, width_px = image.shape[:2]
     scale = min(1.0, WORK_EDGE_PX / max(height_px, width_px))
     size_px = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
     small = cv2.resize(image, size_px, interpolation=cv2.INTER_AREA).astype(np.uint8)
     coarse = np.clip(cv2.resize(mask, size_px, interpolation=cv2.INTER_CUBIC), 0, 1)
-    first = guided(small.astype(np.float32) / 255, coarse)
+    matte = refine(image, mask.astype(np.float32))[0]
+    first = cv2.resize(matte, size_px, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     ratio = max(size_px) / max(mask.shape)
-    return Prepared(small, coarse, first, band_of(coarse, ratio))
+    return Prepared(matte, small, coarse, first, band_of(coarse, ratio))
+
+
+def refine_edge(ort_session: ort.InferenceSession, image: Image, mask: Plane) -> Plane:
+    """Return alpha (0..1) of `image` in full.
+
+    Above the working size it is the network's correction that is scaled up, not its alpha: what the
+    solver made of each pixel's own colour stays.
+    """
+    ready = prepare(image, mask)
+    correction = run(ort_session, ready) - ready.first
+    size_px = image.shape[1], image.shape[0]
+    up = cv2.resize(correction, size_px, interpolation=cv2.INTER_LINEAR)
+    return np.clip(ready.matte.astype(np.float32) / 255 + up, 0, 1)
 
 
 def band_of(coarse: Plane, ratio: float) -> NDArray[np.bool_]:
@@ -72,7 +87,7 @@ def tiles(band: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
 
 def run(ort_session: ort.InferenceSession, ready: Prepared) -> Plane:
     """Return alpha (0..1) at the working size."""
-    alpha = (ready.coarse > 0.5).astype(np.float32)
+    alpha = ready.first.copy()
     planes = np.dstack([ready.image.astype(np.float32) / 255, ready.coarse, ready.first])
     step = TILE_PX - 2 * MARGIN_PX
     over = [-side % step + MARGIN_PX for side in alpha.shape]

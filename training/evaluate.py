@@ -183,12 +183,14 @@ def hardened(truth: Plane) -> Plane:
 def mattes(case: Case, mask: Plane, network: ort.InferenceSession) -> dict[str, Plane]:
     """Return the matte of each contender."""
     image = case.image.astype(np.float32) / 255
+    ready = edge_run.prepare(case.image, mask)
     coarse = np.clip(cv2.resize(mask, case.truth.shape[::-1], interpolation=cv2.INTER_CUBIC), 0, 1)
     return {
         "scaled up": coarse,
         "guided, radius 8": np.clip((guided(image, coarse) - 0.02) / 0.96, 0, 1),
         "guided, radius 16": np.clip((guided(image, coarse, 16) - 0.02) / 0.96, 0, 1),
-        "cutout-edge": edge_run.run(network, edge_run.prepare(case.image, mask)),
+        "core's solver": ready.first,
+        "cutout-edge": edge_run.run(network, ready),
     }
 
 

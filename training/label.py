@@ -16,17 +16,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from training.edge_samples import Pool
-from training.generate import compose, read_backgrounds
 from training.photos import Image, Photo, read_manifest
-from training.shapes import CANVAS_PX
-from training.surfaces import background, shadowed
 
 EDGE_PX = 320
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 DEVIATION = np.array((0.229, 0.224, 0.225), np.float32)
-SCENE_IOU_MIN = 0.8
-SHADOWED_SHARE = 0.4
 USES = ("holdout", "train", "unlabelled")
 """In the order of labelling, so that a short run has what matters most."""
 
@@ -104,39 +98,6 @@ def label_photos(photos: list[Photo], teacher: Teacher, folder: Path) -> Iterato
             yield label
 
 
-def label_scenes(pool: Path, pack: Path, teacher: Teacher, count: int, seed: int) -> int:
-    """Compose scenes from the pool, and keep those in which the teacher finds the subject."""
-    things, photos = Pool.open(pool), read_backgrounds(pack)
-    form = (count, CANVAS_PX, CANVAS_PX)
-    scenes = np.zeros((*form, 3), np.uint8)
-    alphas, masks = np.zeros(form, np.uint8), np.zeros((count, EDGE_PX, EDGE_PX), np.uint8)
-    kept = 0
-    for attempt in range(3 * count):
-        if kept == count:
-            break
-        rng = np.random.default_rng((seed, attempt))
-        index = int(rng.integers(len(things.alphas)))
-        alpha = np.asarray(things.alphas[index])
-        behind = background(rng, CANVAS_PX, photos)
-        if rng.random() < SHADOWED_SHARE:
-            behind = shadowed(rng, behind, alpha / 255)
-        image = compose(np.asarray(things.colours[index]), alpha / 255, behind)
-        mask, _ = teacher.mask(image)
-        up = cv2.resize(mask, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_CUBIC)
-        if iou_of(up > 127, alpha > 127) >= SCENE_IOU_MIN:
-            scenes[kept], alphas[kept], masks[kept] = image, alpha, mask
-            kept += 1
-    for name, planes in (("scene_alphas", alphas), ("scene_masks", masks), ("scenes", scenes)):
-        np.save(pool / f"{name}.npy", planes[:kept])
-    return kept
-
-
-def iou_of(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Return the intersection over the union; two empty masks agree."""
-    union = int((one | other).sum())
-    return float((one & other).sum() / union) if union else 1.0
-
-
 def main() -> None:
     """Label the pack."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -145,13 +106,7 @@ def main() -> None:
     arguments.add_argument("out", type=Path)
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--limit", type=int, default=None, help="so many photographs at most")
-    arguments.add_argument("--scenes", type=int, default=0, help="label so many scenes of the pool")
-    arguments.add_argument("--pool", type=Path, default=None, help="from generate.py")
     given = arguments.parse_args()
-    if given.scenes:
-        teacher = Teacher(given.teacher, given.threads)
-        print(label_scenes(given.pool, given.pack, teacher, given.scenes, seed=1), "scenes kept")
-        return
     photos = [photo for photo in read_manifest(given.pack) if photo.use in USES]
     # Within a use: by the hash in the file's name, which mixes the sources.
     photos.sort(key=lambda photo: (USES.index(photo.use), photo.path.name))

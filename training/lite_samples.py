@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from training.edge_samples import Pool
 from training.generate import compose
 from training.photos import Image, Plane
+from training.pool import Pool
 from training.store import Store
 from training.surfaces import background, shadowed
 

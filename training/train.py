@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training import warm_start
-from training.edge_samples import edge_batches
+from training.edge_pieces import edge_batches
 from training.generate import read_backgrounds
 from training.lite_samples import lite_batches
 from training.losses import edge_loss, lite_loss
@@ -29,8 +29,6 @@ from training.photos import Image, Plane
 CHECKPOINT_EVERY = 100
 AVERAGE_DECAY_MAX = 0.998
 WARM_UP_STEPS = 100
-ECHO_MEMORY = 800
-"""Pieces kept to be learned again: 0.4 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,8 @@ class Recipe:
 def _edge_batches(
     seed: int, given: argparse.Namespace, photos: list[Image]
 ) -> Iterator[tuple[Plane, Plane]]:
-    return edge_batches(seed, given.pool, photos, given.batch)
+    del photos
+    return edge_batches(seed, given.pieces, given.batch)
 
 
 def _lite_batches(
@@ -74,7 +73,7 @@ RECIPES = {
 
 
 class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Batches made by the processor's cores while the network learns."""
+    """Batches made on the processor's cores while the network learns."""
 
     def __init__(self, given: argparse.Namespace, start: int) -> None:
         super().__init__()
@@ -89,33 +88,6 @@ class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         recipe = RECIPES[self.given.network]
         for planes, truth in recipe.batches(seed, self.given, photos):
             yield torch.from_numpy(planes), torch.from_numpy(truth)
-
-
-def echoed(
-    fresh: Iterator[tuple[torch.Tensor, torch.Tensor]], times: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield every fresh batch, and between two of them `times - 1` mixed from earlier ones.
-
-    Composing costs as much as learning: a piece seen again, turned and in other company, is almost
-    as good as a fresh one.
-    """
-    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for planes, truth in fresh:
-        yield planes, truth
-        pairs = list(zip(planes.half(), truth.half(), strict=True))
-        kept = (kept + pairs)[-ECHO_MEMORY:]
-        for _ in range(times - 1):
-            chosen = [kept[int(index)] for index in torch.randint(len(kept), (len(planes),))]
-            turns, is_flipped = int(torch.randint(4, ())), bool(torch.randint(2, ()))
-            for_input = torch.stack([pair[0] for pair in chosen]).float()
-            for_truth = torch.stack([pair[1] for pair in chosen]).float()
-            yield turned(for_input, turns, is_flipped), turned(for_truth, turns, is_flipped)
-
-
-def turned(planes: torch.Tensor, turns: int, is_flipped: bool) -> torch.Tensor:  # noqa: FBT001
-    """Turn by quarters, and mirror."""
-    quarter = torch.rot90(planes, turns, (2, 3))
-    return (quarter.flip(3) if is_flipped else quarter).contiguous()
 
 
 def rate_at(step: int, given: argparse.Namespace) -> float:
@@ -203,7 +175,7 @@ class Run:
         if self.given.start is not None:
             warm_start.freeze(self.network)
         began, before, losses = time.monotonic(), self.seconds, []
-        for planes, truth in echoed(iter(loader), self.given.echo):
+        for planes, truth in loader:
             if self.step >= self.given.steps:
                 break
             losses.append(self.learn(planes, truth))
@@ -231,7 +203,8 @@ def parse() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("network", choices=sorted(RECIPES))
     arguments.add_argument("--pack", type=Path, required=True, help="the unpacked photos.tar")
-    arguments.add_argument("--pool", type=Path, required=True, help="from generate.py")
+    arguments.add_argument("--pieces", type=Path, nargs="+", help="edge: from edge_pieces.py")
+    arguments.add_argument("--pool", type=Path, default=None, help="lite: from generate.py")
     arguments.add_argument("--store", type=Path, default=None, help="lite: from store.py")
     arguments.add_argument("--size-px", type=int, default=320, help="lite: side of the picture")
     arguments.add_argument("--shape", choices=list(LITE_SHAPES), default="wide", help="lite")
@@ -241,7 +214,6 @@ def parse() -> argparse.Namespace:
     arguments.add_argument("--batch", type=int, default=16)
     arguments.add_argument("--rate", type=float, default=2e-3)
     arguments.add_argument("--cooldown", type=float, default=0.3)
-    arguments.add_argument("--echo", type=int, default=1, help="learn each piece so many times")
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--workers", type=int, default=1)
     arguments.add_argument("--threads", type=int, default=2)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def step(module: str, *arguments: object) -> str:
+def step(module: object, *arguments: object) -> str:
     """Run one script of the recipe as a person would, and return what it printed."""
     command = [sys.executable, "-W", "ignore", "-m", f"training.{module}", *map(str, arguments)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
@@ -31,9 +31,9 @@ def work(slice_of_pack: Path, shared: Path, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("work")
     teacher = shared / "models" / "u2netp.onnx"
     assert "labelled" in step("label", slice_of_pack, teacher, folder / "masks")
-    step("generate", slice_of_pack, folder / "pool", "--masks", folder / "masks", "--count", 4)
-    pool = ("--pool", folder / "pool", "--scenes", 1)
-    step("label", slice_of_pack, teacher, folder / "masks", *pool)
+    step("generate", slice_of_pack, folder / "pool", "--masks", folder / "masks", "--count", 6)
+    pieces = ("edge_pieces", slice_of_pack, folder / "pool", folder / "pieces.npy")
+    step(*pieces, "--teacher", teacher, "--scenes", 2)
     assert "to train on" in step("store", slice_of_pack, folder / "masks", folder / "store")
     return folder
 
@@ -57,8 +57,9 @@ def test_labelling_again_labels_nothing_twice(
 def test_the_edge_refiner_is_trained_goes_on_and_is_exported(
     slice_of_pack: Path, work: Path
 ) -> None:
-    train("edge", slice_of_pack, work, 2)
-    curve = train("edge", slice_of_pack, work, 4, "--echo", 2)
+    pieces = ("--pieces", work / "pieces.npy")
+    train("edge", slice_of_pack, work, 2, *pieces)
+    curve = train("edge", slice_of_pack, work, 4, *pieces)
     assert [line["step"] for line in curve] == [2, 4], "the second run goes on from the first"
     out = work / "cutout-edge.onnx"
     step("export", "edge", work / "edge" / "last.pt", out)
