@@ -15,7 +15,8 @@ from rich.console import Console
 
 from core import WEIGHTS, CoreError, find_weights, load_segmenter
 from gateway.cli.models import folder_for
-from gateway.embedded.stack import FIRST_PORT, is_port_free, read_up_file
+from gateway.embedded.process import EmbeddedError
+from gateway.embedded.stack import listen, read_up_file
 
 app = typer.Typer(add_completion=False)
 
@@ -68,14 +69,18 @@ def _look(data_dir: Path) -> Iterator[Finding]:
     if facts := read_up_file(data_dir):
         yield Finding(is_fine=True, text=f"`cutout up` is running at {facts['url']}")
     else:
-        yield Finding(
-            is_port_free(FIRST_PORT),
-            f"port {FIRST_PORT} is free (else the next is taken)",
-            is_needed=False,
-        )
+        yield _port()
     yield Finding(
         find_spec("skimage") is not None, "photographs for `cutout demo`", is_needed=False
     )
+
+
+def _port() -> Finding:
+    try:
+        with listen(None) as listener:
+            return Finding(is_fine=True, text=f"port {listener.getsockname()[1]} is free")
+    except EmbeddedError as exc:
+        return Finding(is_fine=False, text=str(exc))
 
 
 def _embedded() -> Finding:

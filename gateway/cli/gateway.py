@@ -1,5 +1,8 @@
 """`cutout gateway`: serve the API."""
 
+import socket
+from typing import Annotated
+
 import typer
 import uvicorn
 
@@ -11,11 +14,15 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def gateway() -> None:
+def gateway(
+    fd: Annotated[
+        int | None, typer.Option(help="Serve on this inherited listening socket.", hidden=True)
+    ] = None,
+) -> None:
     """Serve the API; its settings are in the environment (docs/settings.md)."""
     configure_logging()
     settings = read_settings()
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(settings),
         host=settings.bind_host,
         port=settings.bind_port,
@@ -26,3 +33,4 @@ def gateway() -> None:
         server_header=False,
         timeout_graceful_shutdown=round(settings.shutdown_grace.total_seconds()),
     )
+    uvicorn.Server(config).run(sockets=None if fd is None else [socket.socket(fileno=fd)])

@@ -41,6 +41,7 @@ class Program:
     uid: int | None = None
     """Become this user before exec; None stays who we are."""
     stdin: bytes = b""
+    inherited_fds: Sequence[int] = ()
     stop_signal: signal.Signals = signal.SIGTERM
     orphan_signal: signal.Signals = signal.SIGKILL
     """What the kernel sends when we are gone."""
@@ -86,6 +87,7 @@ class Child:
                 user=program.uid,
                 group=None if program.uid is None else pwd.getpwuid(program.uid).pw_gid,
                 extra_groups=None if program.uid is None else [],
+                pass_fds=program.inherited_fds,
                 preexec_fn=_tie_to_parent(program.orphan_signal),  # noqa: PLW1509 - two system calls
                 start_new_session=True,  # Ctrl-C is ours to pass on, in order
             )

@@ -4,7 +4,6 @@ The supervisor holds no state that matters. Each child is restarted when it ends
 itself is killed, the kernel ends the children, and the next start finds a folder that it can use.
 """
 
-import contextlib
 import http.client
 import json
 import os
@@ -27,6 +26,8 @@ FIRST_PORT: Final = 8000
 PORTS_TRIED_MAX: Final = 100
 LOOK_INTERVAL_S: Final = 0.2
 READY_DEADLINE_S: Final = 120.0
+READY_ANSWER_S: Final = 5.0
+BACKLOG: Final = 1024
 PAUSE_S: Final = 0.1
 PAUSE_MAX_S: Final = 5.0
 STEADY_S: Final = 10.0
@@ -53,14 +54,18 @@ class Stack:
         self.account: DemoAccount | None = None
         self._asked_port = port
         self._is_ours = False
-        self._port = 0
+        self._listener: socket.socket | None = None
         self._children: dict[str, Child] = {}
         self._started_at: dict[str, float] = {}
         self._pause_s: dict[str, float] = {}
 
     @property
+    def port(self) -> int:
+        return self._listener.getsockname()[1] if self._listener is not None else 0
+
+    @property
     def url(self) -> str:
-        return f"http://{HOST}:{self._port}"
+        return f"http://{HOST}:{self.port}"
 
     @property
     def up_path(self) -> Path:
@@ -78,9 +83,7 @@ class Stack:
         Raises:
             EmbeddedError: something does not start, or the folder or the port is taken.
         """
-        self._port = self._asked_port or first_free_port(FIRST_PORT)
-        if not is_port_free(self._port):
-            raise EmbeddedError(f"port {self._port} is taken: choose another --port")
+        self._listener = listen(self._asked_port)
         on_step("Postgres and Valkey")
         self.services.start()
         self._is_ours = True
@@ -108,6 +111,8 @@ class Stack:
 
     def stop(self) -> None:
         """End everything in order: first who uses the services, then the services."""
+        if self._listener is not None:
+            self._listener.close()
         if not self._is_ours:  # another stack has the folder: its facts stay
             return
         self.up_path.unlink(missing_ok=True)
@@ -126,7 +131,7 @@ class Stack:
             "CUTOUT_REDIS_URL": self.services.redis_url,
             "CUTOUT_STORAGE_URL": f"file://{self.data_dir}/storage",
             "CUTOUT_BIND_HOST": HOST,
-            "CUTOUT_BIND_PORT": str(self._port),
+            "CUTOUT_BIND_PORT": str(self.port),
             "CUTOUT_PUBLIC_URL": self.url,
             "CUTOUT_KEY_PEPPERS": json.dumps({"1": secrets["pepper"]}),
             "CUTOUT_LINK_SECRET": secrets["links"],
@@ -157,12 +162,17 @@ class Stack:
         return DemoAccount(**json.loads(done.stdout))
 
     def _start_children(self, environment: dict[str, str]) -> None:
+        assert self._listener is not None  # noqa: S101 - set by start
         env = self._child_environment(environment)
+        # The supervisor listens and the gateway accepts: the port is ours from the beginning, and
+        # a caller who comes while the gateway is restarted waits instead of being refused.
+        fd = self._listener.fileno()
         programs = [
             Program(
                 name="gateway",
-                command=[sys.executable, "-m", "gateway.cli", "gateway"],
+                command=[sys.executable, "-m", "gateway.cli", "gateway", "--fd", str(fd)],
                 env=env,
+                inherited_fds=[fd],
                 is_ready=lambda _: self._is_gateway_ready(),
                 ready_deadline_s=READY_DEADLINE_S,
             ),
@@ -182,7 +192,7 @@ class Stack:
             child.wait_ready()
 
     def _is_gateway_ready(self) -> bool:
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=2.0)
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=READY_ANSWER_S)
         try:
             connection.request("GET", "/health/ready")
             return connection.getresponse().status == http.client.OK
@@ -232,25 +242,26 @@ class Stack:
         partial.replace(path)
 
 
-def first_free_port(first: int) -> int:
-    """Find the first port from `first` on that nobody listens on.
+def listen(asked_port: int | None) -> socket.socket:
+    """Listen on the port that was asked for, or else on the first free one from 8000 on.
 
     Raises:
-        EmbeddedError: there is none nearby.
+        EmbeddedError: it is taken, or all nearby are.
     """
-    for port in range(first, first + PORTS_TRIED_MAX):
-        if is_port_free(port):
-            return port
-    raise EmbeddedError(f"no free port from {first} to {first + PORTS_TRIED_MAX}: say --port")
-
-
-def is_port_free(port: int) -> bool:
-    with socket.socket() as listener:
+    first = asked_port or FIRST_PORT
+    for port in range(first, first + (1 if asked_port else PORTS_TRIED_MAX)):
+        listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):
+        try:
             listener.bind((HOST, port))
-            return True
-    return False
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+        else:
+            return listener
+    if asked_port:
+        raise EmbeddedError(f"port {asked_port} is taken: choose another --port")
+    raise EmbeddedError(f"no free port from {first} to {first + PORTS_TRIED_MAX}: say --port")
 
 
 def read_up_file(data_dir: Path) -> dict[str, Any] | None:

@@ -147,6 +147,16 @@ def test_a_killed_child_is_back_and_a_cutout_is_charged_once(
     assert balance(up) == before - 25
 
 
+def test_a_caller_who_comes_while_the_gateway_is_away_waits_and_is_served(
+    up: Up, astronaut: bytes
+) -> None:
+    killed = up.pids["gateway"]
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: not is_running(killed), RESTART_DEADLINE_S)
+
+    assert cut_out(up, astronaut).status_code == 200
+
+
 def is_ready(up: Up) -> bool:
     try:
         return httpx.get(f"{up.facts['url']}/health/ready", trust_env=False).is_success
