@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 from litestar.datastructures import MutableScopeHeaders
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.dialects.facts import STATE_KEY, RequestFacts, request_id_from
@@ -30,7 +31,7 @@ class Envelope:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         sent = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")

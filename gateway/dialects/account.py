@@ -102,7 +102,9 @@ async def _expiring_soon(db: AsyncSession, account_id: Any) -> dict[str, Any] | 
         )
     )
     credits_ending, first_at = ending.one()
-    return {"credits": int(credits_ending), "at": _moment(first_at)} if credits_ending else None
+    if first_at is None:
+        return None
+    return {"credits": int(credits_ending), "at": _moment(first_at)}
 
 
 def limits_of(caller: Caller, settings: Settings) -> dict[str, Any]:

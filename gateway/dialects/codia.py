@@ -136,7 +136,7 @@ class CodiaController(Controller):
         cutouts: NamedDependency[Cutouts],
         links: NamedDependency[Links],
         storage: NamedDependency[Storage],
-    ) -> Response[bytes]:
+    ) -> Response[Any]:
         """Give the cutout behind a signed link; the signature is the key."""
         stem, _, extension = filename.rpartition(".")
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from litestar import Response
 from litestar.response import Stream
@@ -15,9 +15,7 @@ from gateway.tables import SUCCEEDED, Job
 CONTENT_POLICY: Final = "default-src 'none'; sandbox"
 
 
-async def answer_file(
-    storage: Storage, job: Job, filename: str, *, is_head: bool
-) -> Response[bytes]:
+async def answer_file(storage: Storage, job: Job, filename: str, *, is_head: bool) -> Response[Any]:
     """Answer the result of `job` under `filename`.
 
     Raises:

@@ -33,7 +33,7 @@ BODY_DEADLINE_S: Final = 300.0
 """An upload may be slow; one that never ends would keep its place for ever."""
 
 AnyRequest = Request[Any, Any, Any]
-FormT = TypeVar("FormT", bound="OptionsForm")
+AnyForm = TypeVar("AnyForm", bound="OptionsForm")
 
 
 class OptionsForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -269,7 +269,7 @@ async def _chunks(request: AnyRequest) -> AsyncIterator[bytes]:
         raise InvalidRequestError("the body ended early") from None
 
 
-def parse_form(fields: Mapping[str, Any], form: type[FormT], *, is_text: bool) -> FormT:
+def parse_form(fields: Mapping[str, Any], form: type[AnyForm], *, is_text: bool) -> AnyForm:
     """Check `fields` against `form`; text fields may spell booleans and numbers.
 
     Raises:

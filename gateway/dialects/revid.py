@@ -121,7 +121,9 @@ class RevidController(Controller):
             submitted = await reception.cutouts.submit(await reception.with_options(asked, form))
         facts_of(request).job_id = submitted.job_id
         headers = credit_headers(
-            submitted.balance, held=submitted.price_credits, is_replayed=submitted.is_replayed
+            submitted.balance,
+            held=0 if submitted.is_replayed else submitted.price_credits,
+            is_replayed=submitted.is_replayed,
         )
         return Response(created_document(submitted.job_id), headers=headers)
 
@@ -163,7 +165,7 @@ class RevidController(Controller):
         request: Request[Any, Any, Any],
         job: NamedDependency[Job],
         storage: NamedDependency[Storage],
-    ) -> Response[bytes]:
+    ) -> Response[Any]:
         """Give the cutout of a completed task, until it expires."""
         is_head = request.method == HttpMethod.HEAD
         return await answer_file(storage, job, filename_of(job), is_head=is_head)
