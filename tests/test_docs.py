@@ -1,15 +1,19 @@
 """The documentation keeps up with the code: every refusal, endpoint, option, header and link."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from gateway.admission import Admission
 from gateway.dialects.codia import CODES
 from gateway.dialects.forms import OptionsForm
 from gateway.dialects.openapi import document
 from gateway.errors import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, PROBLEMS
+from gateway.health import Metrics
+from gateway.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -75,6 +79,17 @@ def test_every_header_that_is_answered_is_told_of() -> None:
     page = dialects_page()
     for header in document("https://cutout.test")["components"]["headers"]:
         assert f"`{header}" in page, header
+
+
+def test_every_metric_has_its_row(make_settings: Callable[..., Settings]) -> None:
+    page = (DOCS / "operations.md").read_text()
+    metrics = Metrics(Admission(make_settings()))
+    names = [
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in metrics.registry.collect()
+    ]
+    assert names
+    assert not [name for name in names if f"| `{name}` |" not in page]
 
 
 @pytest.mark.parametrize("record", sorted((DOCS / "adr").glob("*.md")), ids=name_of)
