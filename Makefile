@@ -6,7 +6,7 @@ UV := UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench test-browser test-training lock format clean
+.PHONY: help demo up test prove check bench test-browser test-training lock format clean
 
 help: ## What can be typed
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,6 +38,14 @@ $(VENV)-training/.ready: requirements-training.lock
 
 test-training: $(VENV)-training/.ready ## The recipe of our networks on a small slice (installs torch)
 	$(VENV)-training/bin/python -m pytest tests/training --confcutdir=tests/training
+
+prove: $(VENV)/.dev ## The heavy proofs of the ledger (docs/billing.md; half an hour and more)
+	$(BIN)/python -m bench.proofs.oversell
+	$(BIN)/python -m bench.proofs.duplicates
+	$(BIN)/python -m bench.proofs.crash_points
+	$(BIN)/python -m bench.proofs.throughput
+	$(BIN)/python -m bench.proofs.mutants
+	$(BIN)/python -m bench.proofs.state_machine
 
 check: $(VENV)/.dev ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -238,7 +238,8 @@ async def due_accounts(db: AsyncSession, *, limit: int = 100) -> list[UUID]:
     return list(
         await db.scalars(
             select(CreditAccount.account_id)
-            .where(CreditAccount.next_due_at <= func.clock_timestamp())
+            # now() and not clock_timestamp(), which no index can be asked for.
+            .where(CreditAccount.next_due_at <= func.now())
             .order_by(CreditAccount.next_due_at)
             .limit(limit)
         )

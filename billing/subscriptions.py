@@ -165,7 +165,7 @@ async def _upgrade(
     grant = draft_grant(
         subscription.account_id,
         source="plan",
-        ref=f"plan:upgrade:{subscription.period_start.isoformat()}:{target.id}",
+        ref=f"plan:upgrade:{target.plan}:v{target.version}:{subscription.period_start.isoformat()}",
         amount=change.credits_now,
         effective_at=change.takes_effect_at,
         expires_at=plan_credits_expire_at(subscription, target),

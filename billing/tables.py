@@ -166,6 +166,8 @@ class CreditAccount(Base):
         CheckConstraint("consumed >= 0", name="consumed_not_negative"),
         CheckConstraint("expired >= 0", name="expired_not_negative"),
         CheckConstraint("open_holds >= 0", name="open_holds_not_negative"),
+        # The sweeper's only query.
+        Index("ix_credit_account_next_due_at", "next_due_at"),
         # Each hold and capture updates this row: room on its page keeps the update off the index.
         {"postgresql_with": {"fillfactor": "50"}},
     )

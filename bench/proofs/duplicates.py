@@ -1,6 +1,6 @@
 """Each capture, release, refund and period close is sent four times at once; each works once.
 
-    python bench/proofs/duplicates.py [--each 2000]
+    python -m bench.proofs.duplicates [--each 2000]
 
 No deadlock and no lost race may reach a caller: the only refusals are "already settled" and
 "already done".

@@ -1,6 +1,6 @@
-"""The ledger against its model, for as many steps as asked: `make prove`, or this file alone.
+"""The ledger against its model, for as many steps as asked: `make prove`, or this alone.
 
-    python bench/proofs/state_machine.py --steps 200000 [--seed N]
+    python -m bench.proofs.state_machine --steps 200000 [--seed N]
 
 Real Postgres, real commits (without fsync: it is correctness that is looked for here). Prints the
 seed first, so that what it finds can be found again.

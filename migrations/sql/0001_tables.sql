@@ -175,6 +175,8 @@ CREATE TABLE credit_account (
 )
  WITH (fillfactor = 50);
 
+CREATE INDEX ix_credit_account_next_due_at ON credit_account (next_due_at);
+
 CREATE TABLE credit_grant (
     id UUID NOT NULL,
     seq BIGINT GENERATED ALWAYS AS IDENTITY,
