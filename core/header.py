@@ -77,9 +77,9 @@ def inspect(source: bytes, limits: ImageLimits = ImageLimits()) -> ImageHeader:
     except (struct.error, IndexError) as exc:
         raise UnreadableImageError("the header is cut off") from exc
     width_px, height_px = header.width_px, header.height_px
-    if width_px < 1 or height_px < 1:
-        raise UnreadableImageError(f"{width_px} x {height_px} px")
-    if header.frames != 1:
+    if width_px < 1 or height_px < 1 or header.frames < 1:
+        raise UnreadableImageError(f"{header.frames} frames of {width_px} x {height_px} px")
+    if header.frames > 1:
         raise TooManyFramesError(header.frames)
     short_px, long_px = sorted((width_px, height_px))
     if (
