@@ -147,7 +147,8 @@ class CodiaController(Controller):
         links.verify(job_id, extension, query.get("expires", ""), query.get("signature", ""))
         job = await cutouts.find(job_id)
         facts_of(request).job_id = job_id
-        return await answer_file(storage, job, filename, is_head=request.method == HttpMethod.HEAD)
+        is_head = request.method == HttpMethod.HEAD
+        return await answer_file(storage, job, f"{job_id}.{extension}", is_head=is_head)
 
 
 async def answer_to(

@@ -15,7 +15,7 @@ from gateway import errors
 from gateway.dialects import account, codia, revid
 from gateway.dialects.facts import facts_of
 from gateway.dialects.words import words_for
-from gateway.errors import Problem
+from gateway.errors import Problem, RateLimitedError
 
 AnyRequest = Request[Any, Any, Any]
 Shape = Callable[[Problem, str], Response[Any]]
@@ -51,7 +51,8 @@ def answer_problem(request: AnyRequest, exc: Exception) -> Response[Any]:
         log.error("request.failed", exc_info=exc)
     facts = facts_of(request)
     facts.code = problem.code
-    facts.limit = getattr(exc, "state", None) or facts.limit
+    if isinstance(exc, RateLimitedError):
+        facts.limit = exc.state or facts.limit
     _, shape = _dialect(request.scope["path"])
     answer = shape(problem, words_for(exc, problem))
     answer.headers.update(_headers(exc, problem))

@@ -3,12 +3,17 @@
 import asyncio
 import json
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
 from httpx import AsyncClient, Response
 from structlog.testing import capture_logs
 
+from billing import errors as billing_errors
+from core import errors as core_errors
+from gateway import errors
 from gateway.app import create_app
+from gateway.dialects.codia import CODES
 from gateway.dialects.shapes import dialect_of
 from gateway.settings import Settings
 from tests.gateway.web import Customer, MakeClient, NewCustomer, living
@@ -78,6 +83,78 @@ async def test_a_bug_is_logged_with_its_trace_and_answered_without_it(
     assert answer.json() == {"code": 5000, "message": "Internal error", "data": None}
     (line,) = [line for line in lines if line["event"] == "request.failed"]
     assert isinstance(line["exc_info"], ZeroDivisionError)
+
+
+SAMPLES: list[Exception] = [
+    errors.MissingKeyError(),
+    billing_errors.UnknownKeyError(),
+    billing_errors.AccountNotFoundError(uuid4()),
+    billing_errors.KeyRevokedError(),
+    billing_errors.KeyAddressError(),
+    billing_errors.KeyScopeError("cutout"),
+    billing_errors.AccountSuspendedError("suspended"),
+    billing_errors.InsufficientCreditsError(needed=25, available=0),
+    billing_errors.KeyBudgetError(needed=25, available=0),
+    billing_errors.TooManyAtOnceError(4),
+    errors.RateLimitedError(2),
+    errors.IdempotencyMismatchError(),
+    errors.IdempotencyConflictError(),
+    errors.InvalidRequestError("field"),
+    errors.ContentTypeError("application/json"),
+    core_errors.InvalidOptionError("crop", "no"),
+    errors.UrlUnreachableError(),
+    errors.UrlNotAllowedError(),
+    core_errors.UnsupportedFormatError("gif"),
+    core_errors.TooManyFramesError(3),
+    errors.SourceTooLargeError(1),
+    core_errors.ImageTooLargeError(1, 100_000),
+    core_errors.UnreadableImageError("broken"),
+    core_errors.NoForegroundError(0.1),
+    core_errors.UnknownModelError("u3net"),
+    core_errors.WeightsNotInstalledError("u2net"),
+    core_errors.WeightsCorruptError("u2net"),
+    core_errors.ProviderUnavailableError("CUDA", "CPU"),
+    errors.OverloadedError(3),
+    errors.StorageUnavailableError(),
+    errors.DeadlineExceededError(),
+    errors.LeaseLostError(),
+    errors.JobNotFoundError(),
+    errors.LinkInvalidError(),
+    errors.ResultExpiredError(),
+    billing_errors.HoldNotOpenError(uuid4(), "captured"),
+    billing_errors.DuplicateOperationError("hold", "x"),
+    billing_errors.InvalidOperationError("no"),
+]
+
+
+def test_each_kind_of_refusal_is_among_the_samples() -> None:
+    assert set(errors.PROBLEMS) <= {type(exc) for exc in SAMPLES}
+
+
+async def test_every_refusal_is_answered_in_each_dialects_shape(
+    client: AsyncClient, new_customer: NewCustomer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer = await new_customer(rate_per_minute=6000, burst=500)
+    for exc in SAMPLES:
+
+        async def refuse(*_: object, exc: Exception = exc) -> None:
+            raise exc
+
+        monkeypatch.setattr("gateway.cutouts.Cutouts.run", refuse)
+        monkeypatch.setattr("gateway.cutouts.Cutouts.submit", refuse)
+        problem = errors.problem_for(exc)
+        files = {"file": b"x"}
+        fields = {"model": "cutout-lite"}
+        codia = await client.post(CODIA, headers=customer.bearer, files=files, data=fields)
+        revid = await client.post(REVID, headers=customer.x_api_key, files=files, data=fields)
+        assert codia.status_code == revid.status_code == problem.status, exc
+        assert codia.json()["code"] == CODES[problem.code]
+        assert revid.json()["error"] == problem.code
+        for answer in (codia, revid):
+            assert "RateLimit" in answer.headers
+            assert type(exc).__name__ not in answer.text
+            is_worth_waiting = problem.retryable and problem.status in {409, 429, 503}
+            assert ("Retry-After" in answer.headers) == is_worth_waiting, exc
 
 
 # Headers ------------------------------------------------------------------------------------------
