@@ -28,8 +28,7 @@ SOLVE_EDGE_PX = 400
 SOLVE_EDGE_PX_MAX = 640
 SOLVE_RADIUS_PX = 4
 SOLVE_EPSILON = 3e-6
-SOLVE_STEPS_MAX = 12
-START_EPSILON = 1e-5
+SOLVE_STEPS_MAX = 16
 SPREAD_RADIUS_PX = 1
 """Windows of the colour model that is scaled up: small, since the matte is already solved."""
 
@@ -37,7 +36,7 @@ SURE_BACKGROUND, SURE_FOREGROUND = 0.05, 0.95
 BAND_PX = 5
 """Half the width of the unknown strip on each side of the mask's edge, at the solving size."""
 MODEL_BAND_PX = 3
-SEPARABILITY_RADIUS_PX = 24
+SEPARABILITY_RADIUS_PX = 32
 
 TRUST_SURE = 10.0
 TRUST_SOFT = 1e-3
@@ -116,8 +115,8 @@ def _solve(
     near, sure_near = coarse[box], sure[box] > 0
     trust = _trust(planes, near, sharpness[box])
     trust[sure_near] = TRUST_SURE
-    start = ColourModel(planes, SOLVE_RADIUS_PX, START_EPSILON).filter(near)
     model = ColourModel(planes, SOLVE_RADIUS_PX, SOLVE_EPSILON)
+    start = model.filter(near)
     solution, steps = model.solve(near, trust, start, SOLVE_STEPS_MAX, deadline_s)
     alpha = coarse.copy()
     alpha[box] = np.clip(solution, 0, 1)
@@ -148,8 +147,15 @@ def _box_around(wanted: NDArray[np.bool_], margin_px: int) -> tuple[slice, slice
 
 def _trust(planes: list[Plane], coarse: Plane, sharpness: Plane) -> Plane:
     """Say per pixel how much the mask may resist what the colours say."""
+    rows, columns = coarse.shape
+    half_px = ((columns + 1) // 2, (rows + 1) // 2)
     weights = _sure(coarse, MODEL_BAND_PX).astype(np.float32) + np.float32(1e-3)
-    apart = separability(planes, coarse, weights, SEPARABILITY_RADIUS_PX)
+    *half, half_coarse, half_weights = (
+        np.asarray(cv2.resize(plane, half_px, interpolation=cv2.INTER_AREA))
+        for plane in (*planes, coarse, weights)
+    )
+    apart = separability(half, half_coarse, half_weights, SEPARABILITY_RADIUS_PX // 2)
+    apart = np.asarray(cv2.resize(apart, (columns, rows)))
     sharp = np.clip((sharpness - SHARP_FROM) / (SHARP_TO - SHARP_FROM), 0, 1)
     trust = TRUST_SOFT + sharp * (TRUST_SHARP - TRUST_SOFT + TRUST_INSEPARABLE * (1 - apart))
     return np.asarray(trust, np.float32)
