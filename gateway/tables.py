@@ -1,4 +1,4 @@
-"""The gateway's tables: jobs, the bells still to be rung, idempotency records.
+"""The gateway's tables: jobs, the bells still to be rung, idempotency records, webhooks.
 
 Credits are the ledger's (`billing/tables.py`); a job and its hold share their id. All times are the
 database's. The database states the invariants, so that a bug is an error and not a wrong bill.
@@ -29,6 +29,9 @@ SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
 CANCELED: Final = "canceled"
 ENDED: Final = (SUCCEEDED, FAILED, CANCELED)
+
+PENDING: Final = "pending"
+DELIVERED: Final = "delivered"
 
 PRIORITY: Final = "priority"
 STANDARD: Final = "standard"
@@ -206,3 +209,76 @@ class IdempotencyRecord(Base):
     """No foreign key: the claim is made before the job is inserted, in the same transaction."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class WebhookEndpoint(Base):
+    """What an account has set for its webhooks; one without a row has set nothing.
+
+    The secret itself is in no table: it is derived (`signing.py`).
+    """
+
+    __tablename__ = "webhook_endpoint"
+    __table_args__ = (CheckConstraint("secret_version >= 1", name="secret_version_from_one"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    secret_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    former_secret_until: Mapped[datetime | None]
+    """Until then each delivery is signed with the secret before the present one too."""
+    alert_url: Mapped[str | None]
+    """Where alerts of the account's credits go."""
+
+
+class WebhookDelivery(Base):
+    """An event to be told: written by the transaction that made it true, delivered afterwards.
+
+    `pending` -> `delivered` | `failed`; a replay makes it `pending` again, under the same id.
+    """
+
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (
+        CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state_known"),
+        CheckConstraint(
+            "(state = 'pending') = (finished_at IS NULL)", name="finished_when_not_pending"
+        ),
+        CheckConstraint("attempt >= tries AND tries >= 0", name="tries_are_attempts"),
+        Index(
+            "ix_webhook_delivery_due",
+            "next_attempt_at",
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index("ix_webhook_delivery_account_id_created_at", "account_id", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """The receiver's `webhook-id`, the same at every attempt."""
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("job.id"), unique=True)
+    """A job ends once, so it is told once; None for what concerns the account."""
+    kind: Mapped[str]
+    url: Mapped[str]
+    facts: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    """What is told; a download link is added when it is sent."""
+    state: Mapped[str] = mapped_column(server_default=text("'pending'"))
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """The number of the last attempt, which is the fence."""
+    tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """Attempts since it was written or replayed: what the pauses grow by."""
+    next_attempt_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    """While an attempt is under way: when another may be made, its own having been lost."""
+    give_up_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    finished_at: Mapped[datetime | None]
+
+
+class WebhookAttempt(Base):
+    """One attempt at a delivery, noted before it is made; of the answer only its status is kept."""
+
+    __tablename__ = "webhook_attempt"
+
+    delivery_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_delivery.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
+    ms: Mapped[int | None] = mapped_column(Integer)
+    status: Mapped[int | None] = mapped_column(Integer)
+    outcome: Mapped[str | None]
+    """None: it was begun, and whoever made it never came back to say how it went."""
