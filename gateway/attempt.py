@@ -120,6 +120,7 @@ class Attempts:
     async def _give_up(self, job: Job, exc: BaseException) -> None:
         """T2' for a caller who waits: canceled with his request, failed for all else."""
         if isinstance(exc, LeaseLostError):
+            log.warning("lease.lost", job_id=str(job.id), attempt=job.attempt)
             return
         failure = Failure.of(exc)
         if isinstance(exc, asyncio.CancelledError):
@@ -132,6 +133,7 @@ class Attempts:
     async def _hand_back(self, job: Job, exc: BaseException) -> None:
         """T2' where nobody waits: to the next attempt if it was our fault, else failed."""
         if isinstance(exc, LeaseLostError):
+            log.warning("lease.lost", job_id=str(job.id), attempt=job.attempt)
             return
         is_shutdown = not isinstance(exc, Exception)
         is_ours = (

@@ -25,6 +25,8 @@ PROGRESS: Final = {
 }
 """How far a job is when a stage begins, in percent of a usual picture's time."""
 
+LAST_BEAT_S_MAX: Final = 1.0
+
 log = structlog.get_logger()
 
 
@@ -41,6 +43,7 @@ class Heart:
         self._stage: str | None = None
         self._news = asyncio.Event()
         self._is_lost = False
+        self._is_over = False
         self._loop = asyncio.get_running_loop()
         self._beating: asyncio.Task[None] | None = None
 
@@ -54,9 +57,13 @@ class Heart:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._is_over = True
+        self._news.set()
         if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.wait([self._beating])
+            # A beat that is under way may end: to break it off would cost a connection.
+            _, late = await asyncio.wait([self._beating], timeout=LAST_BEAT_S_MAX)
+            for beating in late:
+                beating.cancel()
 
     def reach(self, stage: str) -> None:
         """Note the stage that begins; called from the thread that works.
@@ -76,6 +83,8 @@ class Heart:
                 async with asyncio.timeout(self._interval_s):
                     await self._news.wait()
             self._news.clear()
+            if self._is_over:
+                return
             try:
                 self._is_lost = not await self._prolong()
             except Exception as exc:
@@ -84,7 +93,6 @@ class Heart:
                     job_id=str(self._fence.job_id),
                     exc_info=None if is_away(exc) else exc,
                 )
-        log.warning("lease.lost", job_id=str(self._fence.job_id), attempt=self._fence.attempt)
 
     async def _prolong(self) -> bool:
         stage = self._stage

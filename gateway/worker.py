@@ -40,6 +40,7 @@ STANDARD_TURN: Final = 10
 """Every so many claims look at the standard queue first: it keeps a tenth of the slots."""
 REDIS_TIMEOUT_S: Final = 5.0
 REDIS_PAUSE_S: Final = 1.0
+REDIS_CLOSE_S: Final = 1.0
 ARQ_POLL_S: Final = 0.05
 HEALTH_INTERVAL_S: Final = 5
 
@@ -89,15 +90,16 @@ class Worker:
 
     async def _run_jobs(self) -> None:
         while not self._stopping.is_set():
+            job = None
             try:
                 job = await self._claim()
+                if job is not None:
+                    await self._cutouts.work(job.id, job.attempt)
             except Exception as exc:
-                log.warning("claim.failed", exc_info=None if is_away(exc) else exc)
-                job = None
+                # A job that was claimed meanwhile comes back when its lease is over.
+                log.warning("runner.failed", exc_info=None if is_away(exc) else exc)
             if job is None:
                 await self._wait_for_ring()
-            else:
-                await self._cutouts.work(job.id, job.attempt)
 
     async def _claim(self) -> Job | None:
         self._claims_count += 1
@@ -156,7 +158,7 @@ class Worker:
                 for ring in arq.job_tasks.values():
                     ring.cancel()
                 if arq.tasks:
-                    await asyncio.wait(arq.tasks.values(), timeout=REDIS_TIMEOUT_S)
+                    await asyncio.wait(arq.tasks.values(), timeout=REDIS_CLOSE_S)
                 with contextlib.suppress(Exception):
                     await redis.aclose(close_connection_pool=True)
             await asyncio.sleep(REDIS_PAUSE_S)
@@ -176,9 +178,13 @@ async def _in_background(*loops: Awaitable[None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        left = set(tasks)
+        while left:
+            # Again where need be: `asyncio.wait_for` of Python 3.11, which redis-py calls for each
+            # command, loses a cancellation that comes in the moment of the answer.
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=2 * REDIS_CLOSE_S)
 
 
 async def serve(settings: Settings, on_ready: Callable[[Worker], None]) -> int:

@@ -184,7 +184,7 @@ async def test_a_frozen_worker_that_wakes_up_charges_nothing(
 async def test_redis_is_emptied_again_and_again_and_every_job_is_done(
     ground: Ground, workshop: Workshop
 ) -> None:
-    caller = await workshop.caller(plan="starter")
+    caller = await workshop.caller(plan="growth")  # for as many at once
     redis = Redis.from_url(ground.services.redis_url)
     ground.worker(**FAST_LEASE)
     ground.worker(**FAST_LEASE)

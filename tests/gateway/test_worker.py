@@ -4,11 +4,13 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
 
 from gateway import worker as module
+from gateway.cutouts import Cutouts
 from gateway.tables import PROCESSING, QUEUED, SUCCEEDED
 from gateway.worker import Worker
 from tests.gateway.workshop import Workshop
@@ -139,6 +141,28 @@ async def test_the_standard_queue_is_not_starved(
     assert job.state == SUCCEEDED
     assert waiting, "it had its turn before the priority queue was empty"
     await workshop.work_off()
+
+
+async def test_a_runner_outlives_what_nobody_foresaw(
+    open_workshop: OpenWorkshop, astronaut: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop = await open_workshop(inference_slots=1, lease=1, heartbeat=0.5)
+    caller = await workshop.caller()
+    work, calls = Cutouts.work, []
+
+    async def fail_once(cutouts: Cutouts, job_id: UUID, attempt: int) -> None:
+        calls.append(attempt)
+        if len(calls) == 1:
+            raise RuntimeError("nobody foresaw this")
+        await work(cutouts, job_id, attempt)
+
+    monkeypatch.setattr(Cutouts, "work", fail_once)
+    async with at_work(workshop):
+        (job_id,) = await workshop.queued(caller, picture=astronaut)
+        job = await workshop.cutouts.wait(job_id, None, wait_s=20)
+
+    assert job.state == SUCCEEDED
+    assert calls == [1, 2], "the lease ran out, and the next attempt went well"
 
 
 async def unheard(*_: object) -> bool:
