@@ -21,7 +21,10 @@ MEBIBYTE: Final = 2**20
 PULL: Final = """
 import sys
 from rembg.sessions import sessions
-sessions[sys.argv[1]].download_models()
+try:
+    sessions[sys.argv[1]].download_models()
+except Exception as exc:
+    sys.exit(str(exc))
 """
 
 WeightsDir = Annotated[
@@ -93,7 +96,11 @@ def _download(name: str, folder: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        screen.print(f"[red]✗[/] {name} could not be downloaded")
+        screen.print(
+            f"[red]✗[/] {name} could not be downloaded. Put it at {folder / name}.onnx by hand; "
+            "`cutout models verify` checks it.",
+            soft_wrap=True,
+        )
         raise typer.Exit(1)
 
 

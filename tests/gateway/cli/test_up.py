@@ -27,7 +27,7 @@ from tests.gateway.cli.stack import (
     wait_until,
 )
 
-RESTART_DEADLINE_S = 30.0
+RESTART_DEADLINE_S = 60.0
 ORDINARY_USER = "daemon"
 
 
