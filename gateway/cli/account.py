@@ -4,6 +4,7 @@ from typing import Annotated
 from uuid import UUID, uuid4
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -49,7 +50,7 @@ def list_(data_dir: DataDir = DATA_DIR) -> None:
             balance = await balance_of(db, account.id)
             numbers = (balance.available, balance.held, balance.consumed)
             table.add_row(
-                str(account.id), account.name, account.status, *(f"{n:,}" for n in numbers)
+                str(account.id), escape(account.name), account.status, *(f"{n:,}" for n in numbers)
             )
         return table
 
@@ -107,6 +108,6 @@ def statement_table(lines: list[StatementLine]) -> Table:
             f"{line.amount:+,}" if line.amount else "",
             f"{line.balance:,}",
             f"{line.held:,}" if line.held else "",
-            str(line.job_id or line.ref),
+            escape(str(line.job_id or line.ref)),
         )
     return table

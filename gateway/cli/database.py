@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing.db import make_engine, make_sessions, transact
 from billing.errors import BillingError
 from billing.keys import KeyHasher
+from gateway.cli.marks import say_failed
 from gateway.settings import Settings, read_settings
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ def run(data_dir: Path, work: Callable[[AsyncSession, KeyHasher], Awaitable[T]])
     try:
         return asyncio.run(in_transaction())
     except BillingError as exc:
-        Console(stderr=True).print(f"[red]✗[/] {exc}")
+        say_failed(Console(stderr=True), str(exc))
         raise typer.Exit(1) from exc
 
 

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.cli.calls import Calls, DemoError, Made
+from gateway.cli.marks import say_done, say_failed
 from gateway.cli.samples import NAMES, Samples
 from gateway.cli.sheet import Row, write_contact_sheet
 from gateway.embedded.process import EmbeddedError
@@ -42,7 +43,7 @@ def demo(
         with _running_stack(data_dir, screen) as facts:
             _show(facts, data_dir.absolute(), screen)
     except (EmbeddedError, httpx.HTTPError, DemoError) as exc:
-        Console(stderr=True, highlight=False).print(f"[red]✗[/] {escape(str(exc))}", soft_wrap=True)
+        say_failed(Console(stderr=True), str(exc))
         raise typer.Exit(1) from exc
     screen.print(f"\nDone in {time.monotonic() - started:.1f} s. Next:\n")
     screen.print(
@@ -93,7 +94,7 @@ def _show(facts: dict[str, Any], data_dir: Path, screen: Console) -> None:
     sheet = folder / "contact-sheet.png"
     rows = [Row(f"{m.name}, {m.dialect}", samples.path_of(m.name), m.path) for m in made]
     write_contact_sheet(rows, sheet)
-    screen.print(f"\n[bold]Contact sheet[/]  {sheet}")
+    screen.print(f"\n[bold]Contact sheet[/]  {escape(str(sheet))}")
     _print_statement(facts["account_id"], data_dir, screen)
 
 
@@ -122,17 +123,16 @@ def _cut_out_all(calls: Calls, screen: Console) -> list[Made]:
 def _print_made(made: list[Made], screen: Console) -> None:
     screen.print()
     for one in made:
-        screen.print(
-            f"[green]✓[/] {one.name:<10} {one.dialect}  {one.elapsed_ms:>5} ms  {one.path}",
-            soft_wrap=True,
-        )
+        say_done(screen, f"{one.name:<10} {one.dialect}  {one.elapsed_ms:>5} ms  {one.path}")
         screen.print(f"    {one.link}", style="dim", soft_wrap=True)
 
 
 def _print_failures(calls: Calls, screen: Console) -> None:
     screen.print("\n[bold]Two calls that fail, and cost nothing[/]")
-    screen.print(f"  Codia, image_url of a text file:  {calls.fail_codia()}", soft_wrap=True)
-    screen.print(f"  Revid, a GIF:  {calls.fail_revid()}", soft_wrap=True)
+    screen.print(
+        f"  Codia, image_url of a text file:  {escape(calls.fail_codia())}", soft_wrap=True
+    )
+    screen.print(f"  Revid, a GIF:  {escape(calls.fail_revid())}", soft_wrap=True)
 
 
 def _print_statement(account_id: str, data_dir: Path, screen: Console) -> None:

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from core import WEIGHTS, CoreError, find_weights, load_segmenter
+from gateway.cli.marks import say_done, say_failed, say_hint
 from gateway.cli.models import folder_for
 from gateway.embedded.process import EmbeddedError
 from gateway.embedded.stack import listen, read_up_file
@@ -39,8 +40,8 @@ def doctor(data_dir: Annotated[Path, typer.Option()] = Path(".cutout")) -> None:
     screen = Console(highlight=False)
     findings = list(_look(data_dir))
     for finding in findings:
-        mark = "[green]✓[/]" if finding.is_fine else ("[red]✗[/]" if finding.is_needed else "·")
-        screen.print(f"{mark} {finding.text}")
+        say = say_done if finding.is_fine else (say_failed if finding.is_needed else say_hint)
+        say(screen, finding.text)
     if not all(finding.is_fine for finding in findings if finding.is_needed):
         raise typer.Exit(1)
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing.keys import KeyHasher, create_key, revoke_key, rotate_key
 from billing.tables import ApiKey
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
+from gateway.cli.marks import say_failed
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -87,7 +89,7 @@ def list_(
             used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
             state = "revoked" if key.revoked_at else ("rotated" if key.grace_until else "active")
             created = f"{key.created_at:%Y-%m-%d}"
-            table.add_row(key.key_id, key.env, key.name, key.last4, created, used, state)
+            table.add_row(key.key_id, key.env, escape(key.name), key.last4, created, used, state)
         return table
 
     screen.print(run(data_dir, work))
@@ -96,7 +98,7 @@ def list_(
 async def _find(db: AsyncSession, key_id: str) -> UUID:
     found = await db.scalar(select(ApiKey.id).where(ApiKey.key_id == key_id))
     if found is None:
-        Console(stderr=True).print(f"[red]✗[/] there is no key {key_id}")
+        say_failed(Console(stderr=True), f"there is no key {key_id}")
         raise typer.Exit(1)
     return found
 

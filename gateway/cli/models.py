@@ -8,9 +8,11 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from core import WEIGHTS, CoreError, find_weights, load_segmenter
+from gateway.cli.marks import say_done, say_failed
 from gateway.settings import child_environment, rembg_weights_dir
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -49,7 +51,7 @@ def list_(weights_dir: WeightsDir = None) -> None:
             f"{weights.size_bytes / MEBIBYTE:.1f}",
         )
     screen.print(table)
-    screen.print(f"\nWeights are looked for in {folder}.")
+    screen.print(f"\nWeights are looked for in {escape(str(folder))}.")
 
 
 @app.command()
@@ -58,7 +60,7 @@ def pull(names: Annotated[list[str], typer.Argument()], weights_dir: WeightsDir 
     folder = folder_for(weights_dir)
     for name in names:
         if name not in WEIGHTS:
-            screen.print(f"[red]✗[/] {name}: not a model; see `cutout models list`")
+            say_failed(screen, f"{name}: not a model; see `cutout models list`")
             raise typer.Exit(2)
         if _find(name, folder) is None:
             _download(name, folder)
@@ -87,7 +89,7 @@ def _find(name: str, folder: Path) -> Path | None:
 
 def _download(name: str, folder: Path) -> None:
     if find_spec("rembg") is None:
-        screen.print("rembg does the download: pip install 'cutout-gateway[models]'")
+        say_failed(screen, "rembg does the download: pip install 'cutout-gateway[models]'")
         raise typer.Exit(1)
     screen.print(f"Downloading {name} (the first time, rembg needs most of a minute to start) …")
     done = subprocess.run(  # noqa: S603 - our own command
@@ -96,10 +98,10 @@ def _download(name: str, folder: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        screen.print(
-            f"[red]✗[/] {name} could not be downloaded. Put it at {folder / name}.onnx by hand; "
+        say_failed(
+            screen,
+            f"{name} could not be downloaded. Put it at {folder / name}.onnx by hand; "
             "`cutout models verify` checks it.",
-            soft_wrap=True,
         )
         raise typer.Exit(1)
 
@@ -111,8 +113,8 @@ def _verify(names: list[str], folder: Path) -> None:
             load_segmenter(name, folder)
         except CoreError as exc:
             failed = True
-            screen.print(f"[red]✗[/] {name}: {exc}")
+            say_failed(screen, f"{name}: {exc}")
         else:
-            screen.print(f"[green]✓[/] {name}: {_find(name, folder)}")
+            say_done(screen, f"{name}: {_find(name, folder)}")
     if failed:
         raise typer.Exit(1)

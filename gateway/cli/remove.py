@@ -8,10 +8,12 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core import CoreError, CutoutOptions, Segmenter, cut_out, load_segmenter, resolve_model
 from core.weights import AUTO
+from gateway.cli.marks import say_done, say_failed
 from gateway.settings import rembg_weights_dir
 
 app = typer.Typer(add_completion=False)
@@ -40,15 +42,15 @@ def remove(
     with Progress(*columns, TimeElapsedColumn(), console=screen) as progress:
         task = progress.add_task("Cutting out", total=len(photos))
         for photo in photos:
-            progress.update(task, description=photo.name)
+            progress.update(task, description=escape(photo.name))
             try:
                 image = cut_out(photo.read_bytes(), segmenter, CutoutOptions())
                 path = write_beside(output, photo.stem, image.extension, image.image)
             except (CoreError, OSError) as exc:
                 failed += 1
-                progress.console.print(f"[red]✗[/] {photo}: {_reason(exc)}", highlight=False)
+                say_failed(progress.console, f"{photo}: {_reason(exc)}")
             else:
-                progress.console.print(f"[green]✓[/] {photo} → {path}", highlight=False)
+                say_done(progress.console, f"{photo} → {path}")
             progress.advance(task)
     if failed:
         screen.print(f"{failed} of {len(photos)} could not be cut out.")
@@ -90,7 +92,7 @@ def _segmenter_for(model: str, folder: Path | None, screen: Console) -> Segmente
             screen.print(warning)
         return load_segmenter(name, folder, threads=os.cpu_count() or 1)
     except CoreError as exc:
-        screen.print(f"[red]✗[/] {model}: {_reason(exc)}. See `cutout models list`.")
+        say_failed(screen, f"{model}: {_reason(exc)}. See `cutout models list`.")
         raise typer.Exit(2) from exc
 
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from gateway.cli.marks import say_failed
 from gateway.cli.samples import Samples
 from gateway.embedded.process import EmbeddedError
 from gateway.embedded.stack import Stack
@@ -41,7 +42,7 @@ def up(
     except KeyboardInterrupt:
         screen.print("Stopping …")
     except EmbeddedError as exc:
-        Console(stderr=True, highlight=False).print(f"[red]✗[/] {escape(str(exc))}", soft_wrap=True)
+        say_failed(Console(stderr=True), str(exc))
         raise typer.Exit(1) from exc
     finally:
         _ignore_signals()
@@ -71,9 +72,9 @@ def _print_welcome(screen: Console, stack: Stack, samples: Samples) -> None:
 
   API key   {key}
   Account   {stack.account.account_id}, growth plan
-  Facts     {stack.up_path}
-  Settings  {stack.env_path}   (read by `cutout account`, `cutout key`, `cutout db`)
-  Logs      {stack.services.run_dir}/*.log
+  Facts     {escape(str(stack.up_path))}
+  Settings  {escape(str(stack.env_path))}   (read by `cutout account`, `cutout key`, `cutout db`)
+  Logs      {escape(str(stack.services.run_dir))}/*.log
 
 Bound to loopback only; therefore image_url may name this machine (CUTOUT_FETCH_ALLOW_LOOPBACK).
 Weights that are not installed are replaced by the best that are, with a warning in the answer.

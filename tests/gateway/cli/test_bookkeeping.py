@@ -31,7 +31,7 @@ def done(result: Result) -> str:
 
 @pytest.fixture
 def account_id() -> str:
-    return done(runner.invoke(account.app, ["create", "Acme", "--plan", "starter"])).strip()
+    return done(runner.invoke(account.app, ["create", "Acme[eu]", "--plan", "starter"])).strip()
 
 
 def test_an_account_begins_with_its_plans_credits(account_id: str) -> None:
@@ -41,7 +41,7 @@ def test_an_account_begins_with_its_plans_credits(account_id: str) -> None:
         for line in done(runner.invoke(account.app, ["list"])).splitlines()
         if account_id in line
     )
-    assert line.split()[1:] == ["Acme", "active", "5,000", "0", "0"]
+    assert line.split()[1:] == ["Acme[eu]", "active", "5,000", "0", "0"]
 
 
 def test_a_grant_is_in_the_statement_and_its_reference_works_once(account_id: str) -> None:

@@ -51,16 +51,16 @@ def test_a_file_that_is_there_is_left_alone(tmp_path: Path, astronaut: bytes) ->
 def test_one_that_fails_does_not_stop_the_others_and_the_exit_code_tells(
     tmp_path: Path, astronaut: bytes
 ) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    (tmp_path / "broken[1].jpg").write_bytes(b"not a picture")
     (tmp_path / "photo.jpg").write_bytes(astronaut)
     out = tmp_path / "out"
-    photos = [str(tmp_path / name) for name in ("broken.jpg", "missing.jpg", "photo.jpg")]
+    photos = [str(tmp_path / name) for name in ("broken[1].jpg", "missing.jpg", "photo.jpg")]
 
     done = runner.invoke(app, [*photos, "-o", str(out)])
 
     assert done.exit_code == 1
     assert [path.name for path in out.iterdir()] == ["photo.png"]
-    assert "broken.jpg" in done.output
+    assert "broken[1].jpg" in done.output
     assert "missing.jpg: No such file" in done.output.replace("\n", "")
     assert "2 of 3 could not be cut out" in done.output
 
