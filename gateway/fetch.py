@@ -6,27 +6,24 @@ went wrong is in the log; the caller learns "unreachable" or "not allowed" and n
 """
 
 import asyncio
-import functools
-import re
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from typing import Final
 
-import certifi
 import httpcore
 import structlog
 
-from gateway.addresses import IPAddress, Resolve, Resolver, is_public, system_addresses
+from gateway.addresses import Resolve
 from gateway.errors import (
     FetchError,
     OverloadedError,
     SourceTooLargeError,
-    UrlNotAllowedError,
     UrlUnreachableError,
 )
 from gateway.pinned import PinnedBackend
+from gateway.reach import Reach, system_tls
 from gateway.settings import Settings
 from gateway.source import Source, spool
 from gateway.urls import Target, target_from
@@ -42,7 +39,6 @@ TRANSPORT_ERRORS: Final = (
     httpcore.ProtocolError,
     OSError,  # TLS and name look-ups, and our own timeouts
 )
-ALLOWED_PLACE: Final = re.compile(r"(\[[0-9a-f:]+\]|[a-z0-9_.-]+):[0-9]{1,5}")
 REQUEST_HEADERS: Final = (
     ("User-Agent", "cutout-gateway"),
     ("Accept", "image/png, image/jpeg, image/webp, image/bmp, */*;q=0.1"),
@@ -64,19 +60,14 @@ class Fetcher:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Take the rules from `settings`; `resolve` and `tls` are the system's unless given."""
-        self._ports = frozenset(settings.fetch_ports)
-        self._allowed_places = frozenset(place.lower() for place in settings.fetch_allowed_hosts)
-        if wrong := [place for place in self._allowed_places if not ALLOWED_PLACE.fullmatch(place)]:
-            raise ValueError(f"fetch_allowed_hosts takes host:port, not {wrong[0]}")
-        self._is_loopback_allowed = settings.fetch_allow_loopback
+        self.reach = Reach(settings, resolve=resolve)
         self._deadline_s = settings.fetch_deadline.total_seconds()
         self._redirects_max = settings.fetch_redirects_max
         self._bytes_max = settings.upload_bytes_max
         self._memory_bytes_max = settings.spool_bytes_max
         self._active_max = settings.fetch_concurrency_max
         self._active = 0
-        self._resolve = resolve or Resolver()
-        self._tls = tls or _system_tls()
+        self._tls = tls or system_tls()
 
     async def fetch(self, url: str) -> Source:
         """Download `url`; the caller closes the source.
@@ -126,7 +117,7 @@ class Fetcher:
         connection = httpcore.AsyncHTTPConnection(
             httpcore.Origin(target.scheme.encode(), target.host.encode(), target.port),
             ssl_context=self._tls,
-            network_backend=PinnedBackend(await self._judged_addresses(target)),
+            network_backend=PinnedBackend(await self.reach.addresses_of(target)),
         )
         request = httpcore.Request(
             "GET",
@@ -158,30 +149,6 @@ class Fetcher:
         async with aclosing(chunks):
             return await spool(chunks, self._bytes_max, memory_bytes_max=self._memory_bytes_max)
 
-    async def _judged_addresses(self, target: Target) -> Sequence[IPAddress]:
-        """Find the addresses behind `target`, all of them allowed, or refuse it."""
-        if target.place in self._allowed_places:
-            return [target.literal] if target.literal else await system_addresses(target.host)
-        if self._is_loopback_allowed and (loopback := await _loopback_addresses(target)):
-            return loopback
-        if target.port not in self._ports:
-            raise UrlNotAllowedError("port")
-        if target.literal is None and "." not in target.host:
-            raise UrlNotAllowedError("host without a domain")
-        addresses = [target.literal] if target.literal else await self._resolve(target.host)
-        if not addresses or not all(is_public(address) for address in addresses):
-            raise UrlNotAllowedError("address")
-        return addresses
-
-
-async def _loopback_addresses(target: Target) -> Sequence[IPAddress]:
-    """Give this machine's own address where the URL plainly names it."""
-    if target.literal is not None:
-        return [target.literal] if target.literal.is_loopback else []
-    if target.host != "localhost":
-        return []
-    return [address for address in await system_addresses("localhost") if address.is_loopback]
-
 
 async def at_least(
     chunks: AsyncIterable[bytes], bytes_per_s: int, window_s: float
@@ -209,10 +176,3 @@ async def at_least(
         if window_bytes >= bytes_per_s * window_s:
             waited_s = 0.0
             window_bytes = 0
-
-
-@functools.cache
-def _system_tls() -> ssl.SSLContext:
-    tls = ssl.create_default_context()
-    tls.load_verify_locations(certifi.where())  # slim images have no store of their own
-    return tls
