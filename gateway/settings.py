@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     key_peppers: dict[int, SecretStr]
     """Version -> pepper of API-key hashes; the highest version is used for new keys."""
     link_secret: SecretStr
+    webhook_secret: SecretStr | None = None
+    """What the accounts' webhook secrets are derived from; `link_secret` where unset."""
 
     # Weights and inference.
     weights_dir: Path | None = Field(default_factory=rembg_weights_dir)
@@ -100,6 +102,14 @@ class Settings(BaseSettings):
     result_ttl: PositiveSpan = timedelta(hours=24)
     idempotency_ttl: PositiveSpan = timedelta(hours=24)
     shutdown_grace: PositiveSpan = timedelta(seconds=20)
+
+    # Webhooks.
+    webhook_deadline: PositiveSpan = timedelta(seconds=10)
+    webhook_retry_pause: PositiveSpan = timedelta(seconds=5)
+    """After the first failed attempt; each further pause is three times as long, up to 4 hours."""
+    webhook_retry_span: PositiveSpan = timedelta(hours=24)
+    webhook_concurrency_max: Positive = 16
+    """Deliveries at once in one worker; one account has at most a quarter of them."""
 
     @property
     def is_loopback(self) -> bool:

@@ -17,7 +17,14 @@ REQUIRED: dict[str, Any] = {
     "link_secret": "secret",
 }
 # No default: the example shows what one looks like.
-EXAMPLES = {"database_url", "key_peppers", "link_secret", "database_owner_url", "weights_dir"}
+EXAMPLES = {
+    "database_url",
+    "database_owner_url",
+    "key_peppers",
+    "link_secret",
+    "webhook_secret",
+    "weights_dir",
+}
 
 
 def test_the_page_has_one_heading_per_setting() -> None:
