@@ -1,6 +1,7 @@
 """Weights -> raw prediction -> mask. onnxruntime lives only here."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,9 @@ from PIL import Image
 from core.errors import InvalidOptionError, ProviderUnavailableError, WeightsCorruptError
 from core.options import Clothes
 from core.weights import WEIGHTS, Weights, find_weights
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 HAZE: Final = (0.2, 0.8)
 """An opacity network leaves a grey haze; what is outside is none or all."""
@@ -73,7 +77,7 @@ class Segmenter:
             raise InvalidOptionError("clothes", f"{self.name} does not tell clothes apart")
         (wanted,) = self.ort_session.get_outputs()[:1]  # the others are side outputs of training
         (expected,) = self.ort_session.get_inputs()
-        network_input = prepare(image, self.weights)
+        network_input = prepare(image, self.weights, self.threads)
         (output,) = self.ort_session.run([wanted.name], {expected.name: network_input})
         if self.weights.classes:
             return _read_classes(output[0], self.weights.classes, clothes)
@@ -85,7 +89,7 @@ class Segmenter:
         self.segment(np.zeros((side_px, side_px, 3), np.uint8))
 
 
-def prepare(image: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
+def prepare(image: NDArray[np.uint8], weights: Weights, threads: int = 1) -> NDArray[np.float32]:
     """Scale `image` to the network's square and normalise it.
 
     Returns:
@@ -94,10 +98,8 @@ def prepare(image: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
     Source: `BaseSession.normalize` of rembg 2.0.86, whose numbers it keeps. Averaging a large
     picture in boxes first, as Pillow's own `reducing_gap` does more slowly, is ours.
     """
-    size_px = (weights.input_px, weights.input_px)
     reduced, box = _reduce(image, weights.input_px * LARGE_SOURCE_GAP)
-    small = Image.fromarray(reduced).resize(size_px, Image.Resampling.LANCZOS, box)
-    pixels = np.asarray(small)
+    pixels = _resize(reduced, box, weights.input_px, threads)
     largest = float(pixels.max()) if weights.is_scaled_by_largest else BYTE_MAX
     std = np.array(weights.std)
     factor = (1 / (max(largest, ALMOST_NOTHING) * std)).astype(np.float32)
@@ -106,9 +108,25 @@ def prepare(image: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
     return np.ascontiguousarray(planes)
 
 
-def _reduce(
-    image: NDArray[np.uint8], side_px: int
-) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
+def _resize(image: NDArray[np.uint8], box: Box, side_px: int, threads: int) -> NDArray[np.uint8]:
+    """Scale `box` of `image` to a square by Lanczos; threads share the rows, to the same result."""
+    source = Image.fromarray(image)
+    left, top, right, bottom = box
+    cuts = np.linspace(0, side_px, threads + 1).round().astype(int).tolist()
+
+    def rows(first: int, last: int) -> NDArray[np.uint8]:
+        step = (bottom - top) / side_px
+        part = (left, top + first * step, right, top + last * step)
+        small = source.resize((side_px, last - first), Image.Resampling.LANCZOS, part)
+        return np.asarray(small)
+
+    if threads == 1:
+        return rows(0, side_px)
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(rows, cuts[:-1], cuts[1:])))
+
+
+def _reduce(image: NDArray[np.uint8], side_px: int) -> tuple[NDArray[np.uint8], Box]:
     """Average whole boxes of pixels while at least `side_px` are left, exactly, remainder and all.
 
     Returns:
