@@ -26,12 +26,14 @@ UNDECIDED_WEIGHT, DISAGREEMENT_WEIGHT, OFFSET = -0.97, -0.48, -1.44
 SOFTENING = 0.02
 """Keeps the logarithms finite; below it more certainty means nothing."""
 
+VIEW_EDGE_PX = 512
+"""Reasons are looked for in the picture at this long edge."""
+
 COLLISION_EDGE_PX = 160
 COLLISION_RADIUS_PX = 12
 SEPARABLE_MIN = 0.55
 """Share of the edge that colour explains; one photograph in twenty has less."""
 
-BLUR_EDGE_PX = 512
 BLUR_STEP = 4
 BLUR_DIRECTIONS = 8
 BLUR_ENERGY_MAX = 0.175
@@ -60,10 +62,11 @@ def judge(
     confidence = _confidence(np.clip(raw, 0, 1), mask > HALF, small)
     if not (small.any() and (mask > HALF).any()):
         return 0.0, ("no_clear_subject",)
+    view = _shrunk(image, VIEW_EDGE_PX)
     doubts = {
         "low_resolution": max(image.shape[:2]) < LOW_RESOLUTION_PX,
-        "colour_collision": _is_inseparable(image, mask),
-        "motion_blur": _is_motion_blurred(image, mask),
+        "colour_collision": _is_inseparable(_shrunk(view, COLLISION_EDGE_PX), mask),
+        "motion_blur": _is_motion_blurred(view, mask),
         "touches_frame": _touches_frame(small),
         "no_clear_subject": confidence < CLEAR_MIN or small.mean() < SUBJECT_SHARE_MIN,
     }
@@ -91,21 +94,20 @@ def _touches_frame(subject: Plane) -> bool:
 
 def _is_inseparable(image: NDArray[np.uint8], mask: NDArray[np.float32]) -> bool:
     """Say whether the colours on both sides of the edge are too alike to tell apart."""
-    colours = _shrunk(image, COLLISION_EDGE_PX)
-    size_px = (colours.shape[1], colours.shape[0])
+    size_px = (image.shape[1], image.shape[0])
     subject = (cv2.resize(mask, size_px, interpolation=cv2.INTER_AREA) > HALF).astype(np.float32)
     around = np.ones((3, 3), np.uint8)
     edge = cv2.morphologyEx(subject, cv2.MORPH_GRADIENT, around) > 0
     if not edge.any():
         return False
-    planes = [plane.astype(np.float32) / 255 for plane in cv2.split(colours)]
+    planes = [plane.astype(np.float32) / 255 for plane in cv2.split(image)]
     apart = separability(planes, subject, np.where(edge, 1e-3, 1), COLLISION_RADIUS_PX)
     return bool(apart[edge].mean() < SEPARABLE_MIN)
 
 
 def _is_motion_blurred(image: NDArray[np.uint8], mask: NDArray[np.float32]) -> bool:
     """Say whether the subject lacks fine detail in one direction that it has in another."""
-    fine = cv2.cvtColor(_shrunk(image, BLUR_EDGE_PX), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    fine = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     coarse_px = (max(1, fine.shape[1] // BLUR_STEP), max(1, fine.shape[0] // BLUR_STEP))
     coarse = cv2.resize(fine, coarse_px, interpolation=cv2.INTER_AREA)
     share = _slope_energies(fine, mask) / _slope_energies(np.asarray(coarse), mask)

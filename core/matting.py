@@ -23,20 +23,20 @@ Alpha = NDArray[np.uint8]
 Image = NDArray[np.uint8]
 Mask = NDArray[np.float32]
 
-SOLVE_EDGE_PX = 400
-"""Long edge at which the matte is solved for a 320-px mask."""
+SOLVE_EDGE_PX = 320
+"""Long edge at which the matte is solved for masks up to this size."""
 SOLVE_EDGE_PX_MAX = 640
 SOLVE_RADIUS_PX = 4
 SOLVE_EPSILON = 3e-6
-SOLVE_STEPS_MAX = 16
+SOLVE_STEPS_MAX = 12
 SPREAD_RADIUS_PX = 1
 """Windows of the colour model that is scaled up: small, since the matte is already solved."""
 
 SURE_BACKGROUND, SURE_FOREGROUND = 0.05, 0.95
-BAND_PX = 5
+BAND_PX = 4
 """Half the width of the unknown strip on each side of the mask's edge, at the solving size."""
-MODEL_BAND_PX = 3
-SEPARABILITY_RADIUS_PX = 32
+MODEL_BAND_PX = 2
+SEPARABILITY_RADIUS_PX = 24
 
 TRUST_SURE = 10.0
 TRUST_SOFT = 1e-3
@@ -50,7 +50,7 @@ SHARP_FROM, SHARP_TO = 0.38, 0.50
 LEVELS = 0.03
 """Alpha below it is none and above 1 - LEVELS is full: interior solid, no grey veil."""
 SPECK_SHARE_MAX = 0.002
-SPECK_DISTANCE_PX = 20
+SPECK_DISTANCE_PX = 16
 """A blob this small beside the largest one, and this far from all large ones, is a speck."""
 BAND_MARGIN_PX = 2
 
@@ -88,7 +88,7 @@ def refine(image: Image, mask: Mask, *, deadline_s: float | None = None) -> tupl
 
 def _solving_size(image: Image, mask: Mask) -> tuple[int, int]:
     height_px, width_px = image.shape[:2]
-    edge_px = min(SOLVE_EDGE_PX_MAX, max(SOLVE_EDGE_PX, round(1.25 * max(mask.shape))))
+    edge_px = min(SOLVE_EDGE_PX_MAX, max(SOLVE_EDGE_PX, *mask.shape))
     scale = min(1.0, edge_px / max(height_px, width_px))
     return max(1, round(width_px * scale)), max(1, round(height_px * scale))
 
