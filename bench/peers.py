@@ -54,3 +54,8 @@ def reference_foreground(image: NDArray[np.uint8], alpha: NDArray[Any]) -> NDArr
     """
     estimate = estimate_foreground_ml(image / 255, alpha)
     return np.asarray(np.where(alpha[..., None] == 1, image, estimate * 255))
+
+
+def remove(source: bytes, session_of_weights: Any, mode: str) -> Any:
+    """Return what a mode of rembg makes of a file: the bytes of a PNG."""
+    return rembg.remove(source, session=session_of_weights, **MODES[mode])

@@ -1,6 +1,6 @@
 """A thousand callers, each for 25 credits, at once, on 10,000 credits: 400 get them. Each round.
 
-python bench/proofs/oversell [--rounds 20]
+    python -m bench.proofs.oversell [--rounds 20]
 """
 
 import argparse
