@@ -35,6 +35,8 @@ from gateway.transactions import Finishing, persist
 __all__ = ["CutoutRequest", "Cutouts", "Finished", "Submitted"]
 
 WAIT_STEP_S: Final = 0.25
+STORED_AT_ONCE_MAX: Final = 4
+"""Uploads on their way into storage: each is whole in memory for that moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,9 @@ class Cutouts:
     bell: Bell
     settings: Settings
     finishing: Finishing = field(default_factory=Finishing)
+    storing: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(STORED_AT_ONCE_MAX)
+    )
 
     async def run(self, request: CutoutRequest) -> Finished:
         """Answer with a stored cutout, charged once, or raise with nothing charged.
@@ -176,10 +181,12 @@ class Cutouts:
             "source_key": jobs.source_key(job_id),
             "background_key": jobs.background_key(job_id) if background else None,
         }
-        content = await asyncio.to_thread(request.source.read)
-        await self.storage.put(columns["source_key"], content)
-        if background:
-            await self.storage.put(columns["background_key"], background)
+        async with self.storing:
+            content = await asyncio.to_thread(request.source.read)
+            await self.storage.put(columns["source_key"], content)
+            del content
+            if background:
+                await self.storage.put(columns["background_key"], background)
         try:
             opened = await self._acceptance.open(request, columns)
         except OverloadedError:
