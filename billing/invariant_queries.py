@@ -1,7 +1,8 @@
 """The rules of billing/invariants.py as queries; each finds breaches, and none is health.
 
-`/* of x */` is where the account is named when one account is asked for, `/* since x */` where a
-window of time is. A query that reads `job j` is asked only where the gateway's tables exist.
+`/* of x */` is where accounts are chosen when not all are asked for, `/* since x */` where only
+what was written lately is read. A query that reads `job j` is asked only where the gateway's tables
+exist.
 """
 
 from typing import Final
@@ -86,22 +87,20 @@ WHERE g.held <> coalesce(s.amount, 0) /* of g */
 
 CHAIN: Final = """
 SELECT t.account_id, t.account_seq
-FROM (
-    SELECT t.*, lag(t.hash, 1, ''::bytea) OVER w AS hash_before,
-           lag(t.account_seq, 1, 0::bigint) OVER w AS seq_before
-    FROM ledger_txn t WHERE true /* of t */ WINDOW w AS (PARTITION BY t.account_id
-                                                         ORDER BY t.account_seq)
-) t
+FROM ledger_txn t
+LEFT JOIN ledger_txn before
+    ON before.account_id = t.account_id AND before.account_seq = t.account_seq - 1
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(e.bucket::text ORDER BY e.line), '{}') AS buckets,
            coalesce(array_agg(e.grant_id ORDER BY e.line), '{}') AS grants,
            coalesce(array_agg(e.amount ORDER BY e.line), '{}') AS amounts
     FROM ledger_entry e WHERE e.txn_id = t.id
 ) e
-WHERE (t.account_seq <> t.seq_before + 1 OR t.prev_hash <> t.hash_before
+WHERE ((before.id IS NULL AND t.account_seq <> 1)
+       OR t.prev_hash <> coalesce(before.hash, ''::bytea)
        OR t.hash <> ledger_hash(t.prev_hash, t.account_id, t.account_seq, t.op::text, t.ref,
                                 t.actor, t.reason, t.reverses, t.effective_at, e.buckets,
-                                e.grants, e.amounts)) /* since t */
+                                e.grants, e.amounts)) /* of t */ /* since t */
 """
 
 CHAIN_HEAD: Final = """
@@ -118,7 +117,7 @@ FROM (
            lag(a.seq, 1, 0::bigint) OVER (ORDER BY a.seq) AS seq_before
     FROM audit_event a
 ) a
-WHERE (a.seq <> a.seq_before + 1 OR a.prev_hash <> a.hash_before) /* of a */
+WHERE a.seq <> a.seq_before + 1 OR a.prev_hash <> a.hash_before
 """
 
 BURN_DOWN: Final = """
@@ -135,6 +134,7 @@ CROSS JOIN LATERAL (
 -- ... and one that should have paid before it, and had something left.
 JOIN credit_grant earlier ON earlier.account_id = t.account_id
     AND earlier.activated_at <= t.effective_at
+    AND (earlier.closed_at IS NULL OR earlier.closed_at > t.effective_at)
     AND (payer.is_on_limit
          OR (earlier.priority, coalesce(earlier.expires_at, 'infinity'), earlier.effective_at,
              earlier.seq)
@@ -149,29 +149,33 @@ WHERE t.op = 'hold' /* of t */ /* since t */
 FOOTING: Final = """
 SELECT t.account_id, t.account_seq, t.line, t.bucket
 FROM (
-    SELECT t.account_id, t.account_seq, t.created_at, e.line, e.bucket, e.amount, e.balance_after,
-           lag(e.balance_after, 1, 0::bigint) OVER (
-               PARTITION BY t.account_id, e.bucket ORDER BY t.account_seq, e.line) AS balance_before
-    FROM ledger_txn t JOIN ledger_entry e ON e.txn_id = t.id WHERE true /* of t */
+    SELECT t.account_id, t.account_seq, e.line, e.bucket, e.amount, e.balance_after,
+           lag(e.balance_after) OVER w AS balance_before,
+           first_value(t.account_seq) OVER (PARTITION BY t.account_id ORDER BY t.account_seq)
+               AS first_seq
+    FROM ledger_txn t JOIN ledger_entry e ON e.txn_id = t.id WHERE true /* of t */ /* since t */
+    WINDOW w AS (PARTITION BY t.account_id, e.bucket ORDER BY t.account_seq, e.line)
 ) t
-WHERE t.balance_after <> t.balance_before + t.amount /* since t */
+-- Where only the end of a statement is read, a bucket's first line has nothing before it.
+WHERE t.balance_after - t.amount <> coalesce(
+    t.balance_before, CASE t.first_seq WHEN 1 THEN 0 ELSE t.balance_after - t.amount END)
 """
 
 TIME_ORDER: Final = """
 SELECT t.account_id, t.account_seq
 FROM (
-    SELECT t.account_id, t.account_seq, t.created_at, t.effective_at,
+    SELECT t.account_id, t.account_seq, t.effective_at,
            lag(t.effective_at) OVER (PARTITION BY t.account_id ORDER BY t.account_seq) AS before
-    FROM ledger_txn t WHERE true /* of t */
+    FROM ledger_txn t WHERE true /* of t */ /* since t */
 ) t
-WHERE t.effective_at < t.before /* since t */
+WHERE t.effective_at < t.before
 """
 
 QUERIES: Final[dict[str, tuple[str, ...]]] = {
     "I1": (
         """SELECT t.account_id, t.id AS txn_id, sum(e.amount) AS total
         FROM ledger_txn t JOIN ledger_entry e ON e.txn_id = t.id
-        WHERE true /* of t */ GROUP BY t.id HAVING sum(e.amount) <> 0""",
+        WHERE true /* of t */ /* since t */ GROUP BY t.id HAVING sum(e.amount) <> 0""",
     ),
     "I2": (
         """SELECT c.account_id, c.available, c.held, c.credit_limit FROM credit_account c

@@ -248,6 +248,8 @@ class LedgerTxn(Base):
     __table_args__ = (
         UniqueConstraint("account_id", "op", "ref"),
         UniqueConstraint("account_id", "account_seq"),
+        # For the invariants of the last minutes; costs next to nothing to keep.
+        Index("ix_ledger_txn_created_at", "created_at", postgresql_using="brin"),
         # Partial, so that holds and captures, which reverse nothing, do not pay for it.
         Index(
             "uq_ledger_txn_reverses",

@@ -79,6 +79,8 @@ CREATE TABLE ledger_txn (
     CONSTRAINT fk_ledger_txn_reverses_ledger_txn FOREIGN KEY(reverses) REFERENCES ledger_txn (id)
 );
 
+CREATE INDEX ix_ledger_txn_created_at ON ledger_txn USING brin (created_at);
+
 CREATE UNIQUE INDEX uq_ledger_txn_reverses ON ledger_txn (reverses) WHERE reverses IS NOT NULL;
 
 CREATE TABLE plan (

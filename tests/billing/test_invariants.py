@@ -1,5 +1,7 @@
 """Each rule is seen to bite: the books are broken behind its back, and it says so."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
@@ -68,6 +70,8 @@ async def test_a_broken_book_is_found(broken_ground: AsyncConnection, name: str)
         await db.execute(text(BREAKS[name].format(**PARTS)), {"account_id": account.id})
         found = {finding.name for finding in await invariants.check_account(db, account.id)}
         assert name in found
+        lately = await invariants.check_all(db, account_id=account.id, window=timedelta(minutes=5))
+        assert name in {finding.name for finding in lately if not finding.is_ok}
 
 
 async def test_a_rewritten_audit_event_is_found(broken_ground: AsyncConnection) -> None:
@@ -92,7 +96,7 @@ async def test_a_rewritten_audit_event_is_found(broken_ground: AsyncConnection) 
 
 async def test_a_run_is_kept_rule_by_rule(db: AsyncSession) -> None:
     await accounts.create_account(db, name="B", plan="free", actor="test")
-    findings = await invariants.run_and_record(db)
+    findings = await invariants.run_and_record(db, window=timedelta(minutes=5))
     assert {finding.name for finding in findings} == set(invariants.TITLES)
     kept = (await db.execute(text("SELECT DISTINCT name FROM invariant_run"))).scalars()
     assert set(kept) >= set(invariants.TITLES)
