@@ -1,6 +1,8 @@
 """A thousand callers, each for 25 credits, at once, on 10,000 credits: 400 get them. Each round.
 
     python -m bench.proofs.oversell [--rounds 20]
+
+Every round has a new account, and asks every invariant of it afterwards.
 """
 
 import argparse
