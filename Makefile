@@ -6,7 +6,7 @@ UV := UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test prove check bench test-browser test-training lock format clean
+.PHONY: help demo up test prove check bench bench-quick test-browser test-training lock format clean
 
 help: ## What can be typed
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,14 @@ check: $(VENV)/.dev ## Format, lint, types, layers
 	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Quality and speed beside rembg, written to docs/performance.md (about 8 minutes)
+	$(BIN)/python -m bench.quality --write
+	$(BIN)/python -m bench.speed --write
+
+bench-quick: $(VENV)/.dev ## A part of the same, printed only
+	$(BIN)/python -m bench.quality --quick
+	$(BIN)/python -m bench.speed --quick
 
 lock: ## Resolve the dependencies anew
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
