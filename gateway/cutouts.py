@@ -35,8 +35,8 @@ from gateway.transactions import Finishing, persist
 __all__ = ["CutoutRequest", "Cutouts", "Finished", "Submitted"]
 
 WAIT_STEP_S: Final = 0.25
-STORED_AT_ONCE_MAX: Final = 4
-"""Uploads on their way into storage: each is whole in memory for that moment."""
+READ_AT_ONCE_MAX: Final = 4
+"""Uploads that are inspected or stored: each is whole in memory for that moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,7 @@ class Cutouts:
     bell: Bell
     settings: Settings
     finishing: Finishing = field(default_factory=Finishing)
-    storing: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(STORED_AT_ONCE_MAX)
-    )
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE_MAX))
 
     async def run(self, request: CutoutRequest) -> Finished:
         """Answer with a stored cutout, charged once, or raise with nothing charged.
@@ -66,7 +64,8 @@ class Cutouts:
         """
         if first := await self.replay(request):
             return first
-        header = await asyncio.to_thread(self.inference.inspect, request.source)
+        async with self.reading:
+            header = await asyncio.to_thread(self.inference.inspect, request.source)
         self.inference.resolve(request.model)
         key, pixels = request.caller.key, header.width_px * header.height_px
         queue_class = cast("QueueClass", key.queue_class)
@@ -112,7 +111,8 @@ class Cutouts:
         """
         opened = await self._acceptance.find_first(request)
         if opened is None:
-            await asyncio.to_thread(self._refuse_too_large, request.source)
+            async with self.reading:
+                await asyncio.to_thread(self._refuse_too_large, request.source)
             self.inference.resolve(request.model)
             opened = await self._store_and_open(request)
         job = opened.job
@@ -181,7 +181,7 @@ class Cutouts:
             "source_key": jobs.source_key(job_id),
             "background_key": jobs.background_key(job_id) if background else None,
         }
-        async with self.storing:
+        async with self.reading:
             content = await asyncio.to_thread(request.source.read)
             await self.storage.put(columns["source_key"], content)
             del content
