@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from gateway.cli.marks import say_failed
+from gateway.cli.marks import say_failed, say_hint
 from gateway.cli.samples import Samples
 from gateway.embedded.process import EmbeddedError
 from gateway.embedded.stack import Stack
@@ -38,7 +38,7 @@ def up(
             stack.start(lambda step: status.update(f"Starting: {step}"))
         samples.start()
         _print_welcome(screen, stack, samples)
-        stack.tend(Event())
+        stack.tend(Event(), lambda name: say_hint(screen, f"{name} had ended; it is started again"))
     except KeyboardInterrupt:
         screen.print("Stopping …")
     except EmbeddedError as exc:

@@ -96,8 +96,12 @@ class Stack:
         self._start_children(environment)
         self._write_up_file()
 
-    def tend(self, stop: Event) -> None:
-        """Restart what ends, until `stop` is set."""
+    def tend(self, stop: Event, on_restart: Callable[[str], None]) -> None:
+        """Restart what ends, until `stop` is set; `on_restart` is told the name of each.
+
+        Raises:
+            EmbeddedError: Postgres or Valkey does not come back.
+        """
         while not stop.wait(LOOK_INTERVAL_S):
             changed = self.services.revive()
             for name, child in self._children.items():
@@ -108,6 +112,8 @@ class Stack:
                     changed.append(name)
             if changed:
                 self._write_up_file()
+            for name in changed:
+                on_restart(name)
 
     def stop(self) -> None:
         """End everything in order: first who uses the services, then the services."""

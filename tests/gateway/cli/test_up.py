@@ -145,6 +145,7 @@ def test_a_killed_child_is_back_and_a_cutout_is_charged_once(
     answer = cut_out(up, astronaut)
     assert answer.status_code == 200, answer.text
     assert balance(up) == before - 25
+    assert f"{name} had ended; it is started again" in up.log_path.read_text()
 
 
 def test_a_caller_who_comes_while_the_gateway_is_away_waits_and_is_served(
