@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import ledger
 from billing.db import SessionFactory
 from billing.ledger import Balance
-from gateway import idempotency, jobs
+from gateway import idempotency, jobs, webhooks
 from gateway.errors import INTERNAL, LeaseLostError, problem_for
 from gateway.tables import SUCCEEDED, Fence, Job
 from gateway.transactions import persist
@@ -48,7 +48,9 @@ async def succeed(db: AsyncSession, fence: Fence, facts: Mapping[str, Any]) -> t
         LeaseLostError: the job is no longer this attempt's; nothing is charged.
     """
     if job := await jobs.succeed(db, fence, facts):
-        return job, await ledger.capture(db, job.id)
+        balance = await ledger.capture(db, job.id)
+        await webhooks.announce_end(db, job)
+        return job, balance
     job = await jobs.find(db, fence.job_id)
     if job.state == SUCCEEDED and job.fence == fence:
         # Our own commit, whose answer was lost: only the holder of an attempt can succeed in it.
@@ -86,6 +88,7 @@ async def _give_back(db: AsyncSession, job: Job | None, *, reason: str) -> bool:
     if job is None:
         return False
     await ledger.release(db, job.id, reason=reason)
+    await webhooks.announce_end(db, job)
     if not job.is_async:
         await idempotency.forget(db, job.id)
     return True

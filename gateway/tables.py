@@ -87,7 +87,6 @@ class Job(Base):
             "created_at",
             postgresql_where=text("state = 'queued'"),
         ),
-        Index("ix_job_account_id_started_at", "account_id", text("started_at DESC")),
         # The sweeper: lost leases, missed deadlines, leftovers in storage, expired results.
         Index(
             "ix_job_processing",
@@ -265,7 +264,8 @@ class WebhookDelivery(Base):
     """Attempts since it was written or replayed: what the pauses grow by."""
     next_attempt_at: Mapped[datetime] = mapped_column(server_default=NOW)
     """While an attempt is under way: when another may be made, its own having been lost."""
-    give_up_at: Mapped[datetime]
+    pending_since: Mapped[datetime] = mapped_column(server_default=NOW)
+    """When it was written or replayed: from then on it is tried for a day."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     finished_at: Mapped[datetime | None]
 

@@ -16,6 +16,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
+from uuid import uuid4
 
 import structlog
 from arq.worker import Worker as ArqWorker
@@ -25,6 +26,7 @@ from billing.db import SessionFactory, make_engine, make_sessions
 from gateway import jobs
 from gateway.admission import Admission
 from gateway.cutouts import Cutouts
+from gateway.deliverer import Deliverer
 from gateway.inference import Inference
 from gateway.log import configure_logging
 from gateway.outbox import QUEUE_NAMES, RING, Bell, connect, relay, serialize
@@ -56,6 +58,7 @@ class Worker:
         self._rings: asyncio.Queue[None] = asyncio.Queue(1)
         self._stopping = asyncio.Event()
         self._claims_count = 0
+        self._served_account = uuid4()  # by lot, so that workers do not go round in step
 
     async def run(self) -> None:
         """Work until `stop`; then finish what is in work, or hand it back after the grace."""
@@ -67,6 +70,7 @@ class Worker:
             *(self._listen(queue_name) for queue_name in QUEUE_NAMES.values()),
             self._relay_forever(),
             sweep_forever(Sweeper(self._cutouts.sessions, self._cutouts.storage, self._settings)),
+            Deliverer(self._cutouts.sessions, self._settings).run_forever(),
         ):
             log.info("worker.ready", slots=len(runners), pid=os.getpid())
             stopping = asyncio.create_task(self._stopping.wait())
@@ -107,10 +111,16 @@ class Worker:
 
         async def work(db: Any) -> Job | None:
             return await jobs.claim(
-                db, lease=self._settings.lease, is_standard_first=is_standard_first
+                db,
+                lease=self._settings.lease,
+                after=self._served_account,
+                is_standard_first=is_standard_first,
             )
 
-        return await persist(self._cutouts.sessions, work, patience=self._settings.lease)
+        job = await persist(self._cutouts.sessions, work, patience=self._settings.lease)
+        if job is not None:
+            self._served_account = job.account_id
+        return job
 
     async def _wait_for_ring(self) -> None:
         # Spread a little, so that the workers of a fleet do not all look at once.

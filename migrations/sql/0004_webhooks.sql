@@ -21,7 +21,7 @@ CREATE TABLE webhook_delivery (
     attempt INTEGER DEFAULT 0 NOT NULL,
     tries INTEGER DEFAULT 0 NOT NULL,
     next_attempt_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
-    give_up_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    pending_since TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     finished_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_webhook_delivery PRIMARY KEY (id),
@@ -50,6 +50,6 @@ CREATE TABLE webhook_attempt (
 -- What is told, and to whom, is written once.
 GRANT SELECT, INSERT, UPDATE ON webhook_endpoint TO cutout_app;
 GRANT SELECT, INSERT,
-      UPDATE (state, attempt, tries, next_attempt_at, give_up_at, finished_at)
+      UPDATE (state, attempt, tries, next_attempt_at, pending_since, finished_at)
     ON webhook_delivery TO cutout_app;
 GRANT SELECT, INSERT, UPDATE (ms, status, outcome) ON webhook_attempt TO cutout_app;

@@ -1,0 +1,212 @@
+"""Tells events to their receivers: signed, with pauses for a day, never to a private address.
+
+Runs in each worker. Postgres says what is due; an attempt that is lost with its worker is made
+again by another once its lease is over, so a receiver may hear an event twice; it has one id.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+import httpcore
+import msgspec
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing.db import SessionFactory
+from gateway import webhooks
+from gateway.endpoints import secrets_of
+from gateway.errors import UrlNotAllowedError
+from gateway.links import Links
+from gateway.pinned import PinnedBackend
+from gateway.reach import Reach, system_tls
+from gateway.settings import Settings
+from gateway.signing import Headers, master_of, sign
+from gateway.tables import WebhookDelivery
+from gateway.transactions import is_away, persist
+from gateway.webhooks import Outcome, Told
+
+POLL_S: Final = 1.0
+LEASE_SLACK: Final = timedelta(seconds=10)
+"""Beyond an attempt's deadline: to note how it went, Postgres being slow."""
+JITTER: Final = 0.2
+GONE: Final = 410
+SENT_HEADERS: Final = (
+    ("User-Agent", "cutout-gateway"),
+    ("Content-Type", "application/json"),
+    ("Connection", "close"),
+)
+
+log = structlog.get_logger()
+
+
+class Deliverer:
+    """Makes the attempts that are due, so many at once."""
+
+    def __init__(
+        self, sessions: SessionFactory, settings: Settings, *, reach: Reach | None = None
+    ) -> None:
+        """Take the rules from `settings`, and from `reach` where one may go."""
+        self._sessions = sessions
+        self._settings = settings
+        self._reach = reach or Reach(settings)
+        self._master = master_of(settings)
+        self._links = Links(settings.public_url, settings.link_secret.get_secret_value())
+        self._lease = settings.webhook_deadline + LEASE_SLACK
+        self._share_max = max(1, settings.webhook_concurrency_max // 4)
+        self._under_way: dict[asyncio.Task[None], UUID] = {}
+
+    async def run_forever(self) -> None:
+        """Deliver whatever is due, whatever happens; end by being cancelled."""
+        try:
+            while True:
+                try:
+                    await self._start_due()
+                except Exception as exc:
+                    log.warning("webhooks.failed", exc_info=None if is_away(exc) else exc)
+                await self._wait()
+        finally:
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def deliver_due(self) -> int:
+        """Make one attempt at everything that is due now, and tell how many that were."""
+        count = 0
+        while True:
+            count += await self._start_due()
+            if not self._under_way:
+                return count
+            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _wait(self) -> None:
+        """Until an attempt has ended, or it is time to look again."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(POLL_S)
+
+    async def _start_due(self) -> int:
+        count = 0
+        while len(self._under_way) < self._settings.webhook_concurrency_max:
+            shares = Counter(self._under_way.values())
+            busy = [account_id for account_id, n in shares.items() if n >= self._share_max]
+            claiming = partial(webhooks.claim, lease=self._lease, busy=busy)
+            delivery = await persist(self._sessions, claiming, patience=self._lease)
+            if delivery is None:
+                break
+            task = asyncio.create_task(self._deliver(delivery))
+            self._under_way[task] = delivery.account_id
+            task.add_done_callback(self._under_way.pop)
+            count += 1
+        return count
+
+    async def _deliver(self, delivery: WebhookDelivery) -> None:
+        try:
+            told = await self._tell(delivery)
+            pause = webhooks.pause_after(delivery.tries, self._settings.webhook_retry_pause)
+            pause *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+            noting = partial(
+                webhooks.note,
+                delivery=delivery,
+                told=told,
+                pause=pause,
+                span=self._settings.webhook_retry_span,
+            )
+            state = await persist(self._sessions, noting, patience=self._lease)
+        except Exception as exc:
+            # It is due again when its lease is over.
+            log.warning("webhook.lost", exc_info=None if is_away(exc) else exc, **_names(delivery))
+            return
+        facts = {"outcome": told.outcome, "status": told.status, "ms": told.ms, "state": state}
+        log.info("webhook.attempted", attempt=delivery.attempt, **facts, **_names(delivery))
+
+    async def _tell(self, delivery: WebhookDelivery) -> Told:
+        account_id = delivery.account_id
+
+        async def read(db: AsyncSession) -> list[bytes]:
+            return await secrets_of(db, account_id, self._master)
+
+        secrets = await persist(self._sessions, read, patience=self._lease)
+        body = msgspec.json.encode(self.document_of(delivery))
+        headers = sign(name_of(delivery.id), datetime.now(UTC), body, secrets)
+        started_at = time.monotonic()
+        outcome, status = await self._post(delivery.url, headers, body)
+        return Told(outcome, status, round((time.monotonic() - started_at) * 1000))
+
+    def document_of(self, delivery: WebhookDelivery) -> dict[str, Any]:
+        """Say what happened; the link is signed at each attempt, and the rest never changes."""
+        facts = dict(delivery.facts)
+        if "format" in facts:
+            link = self._links.sign(UUID(facts["job_id"]), facts["format"], self._settings.link_ttl)
+            facts["image_url"] = link
+        at = delivery.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return {"type": delivery.kind, "timestamp": at, "data": facts}
+
+    async def _post(self, url: str, headers: Headers, body: bytes) -> tuple[Outcome, int | None]:
+        """Send, and look at the answer's status and at nothing else of it."""
+        try:
+            async with asyncio.timeout(self._settings.webhook_deadline.total_seconds()):
+                status = await self._status_of(url, headers, body)
+        except UrlNotAllowedError:
+            return Outcome.NOT_ALLOWED, None
+        except (TimeoutError, httpcore.TimeoutException):
+            return Outcome.TIMEOUT, None
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
+            return Outcome.UNREACHABLE, None
+        return _outcome_of(status), status
+
+    async def _status_of(self, url: str, headers: Headers, body: bytes) -> int:
+        target = self._reach.check(url)
+        connection = httpcore.AsyncHTTPConnection(
+            httpcore.Origin(target.scheme.encode(), target.host.encode(), target.port),
+            ssl_context=system_tls(),
+            network_backend=PinnedBackend(await self._reach.addresses_of(target)),
+        )
+        request = httpcore.Request(
+            "POST",
+            httpcore.URL(
+                scheme=target.scheme, host=target.host, port=target.port, target=target.path
+            ),
+            headers=[
+                ("Host", target.host_header),
+                ("Content-Length", str(len(body))),
+                *SENT_HEADERS,
+                *headers.items(),
+            ],
+            content=body,
+        )
+        async with connection:
+            response = await connection.handle_async_request(request)
+            with contextlib.suppress(httpcore.NetworkError, httpcore.ProtocolError):
+                await response.aclose()
+            return response.status
+
+
+def _outcome_of(status: int) -> Outcome:
+    match status // 100:
+        case 2:
+            return Outcome.DELIVERED
+        case 3:
+            return Outcome.REDIRECT
+    return Outcome.GONE if status == GONE else Outcome.STATUS
+
+
+def name_of(delivery_id: UUID) -> str:
+    """Name a delivery for its receiver: the `webhook-id`."""
+    return f"msg_{delivery_id.hex}"
+
+
+def _names(delivery: WebhookDelivery) -> dict[str, Any]:
+    return {
+        "delivery_id": str(delivery.id),
+        "account_id": str(delivery.account_id),
+        "job_id": str(delivery.job_id) if delivery.job_id else None,
+        "kind": delivery.kind,
+    }

@@ -1,0 +1,68 @@
+"""What an account has set for its webhooks: which secret is in force, where alerts go."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import func
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing import audit
+from gateway.signing import derive_secret
+from gateway.tables import WebhookEndpoint
+
+
+async def secrets_of(db: AsyncSession, account_id: UUID, master: bytes) -> list[bytes]:
+    """Give the account's secret, and the one before it while receivers may still know only that."""
+    endpoint = await db.get(WebhookEndpoint, account_id)
+    if endpoint is None:
+        return [derive_secret(master, account_id, 1)]
+    versions = [endpoint.secret_version]
+    if endpoint.former_secret_until and endpoint.former_secret_until > datetime.now(UTC):
+        versions.append(endpoint.secret_version - 1)
+    return [derive_secret(master, account_id, version) for version in versions]
+
+
+async def rotate_secret(
+    db: AsyncSession, account_id: UUID, *, grace: timedelta, actor: str
+) -> None:
+    """Put a new secret in force; for `grace` deliveries are signed with the former one too."""
+    until = func.now() + grace
+    values = {"secret_version": 2, "former_secret_until": until}
+    changed = {
+        "secret_version": WebhookEndpoint.secret_version + 1,
+        "former_secret_until": until,
+    }
+    await _set(db, account_id, values, changed)
+    await _audit(db, account_id, "webhook.rotate_secret", actor, {"grace_s": grace.total_seconds()})
+
+
+async def set_alert_url(
+    db: AsyncSession, account_id: UUID, alert_url: str | None, *, actor: str
+) -> None:
+    """Send alerts of the account's credits to `alert_url`, or to nobody."""
+    await _set(db, account_id, {"alert_url": alert_url}, {"alert_url": alert_url})
+    await _audit(db, account_id, "webhook.set_alert_url", actor, {"alert_url": alert_url})
+
+
+async def _set(
+    db: AsyncSession, account_id: UUID, values: dict[str, object], changed: dict[str, object]
+) -> None:
+    await db.execute(
+        insert(WebhookEndpoint)
+        .values(account_id=account_id, **values)
+        .on_conflict_do_update(index_elements=[WebhookEndpoint.account_id], set_=changed)
+    )
+
+
+async def _audit(
+    db: AsyncSession, account_id: UUID, action: str, actor: str, after: dict[str, object]
+) -> None:
+    await audit.record(
+        db,
+        actor=actor,
+        action=action,
+        object_name=f"account {account_id}",
+        account_id=account_id,
+        after=after,
+    )
