@@ -92,6 +92,13 @@ class OptionsForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         Literal["all", "upper", "lower", "full"],
         msgspec.Meta(description="Which clothes `u2net_cloth_seg` cuts out."),
     ] = "all"
+    webhook_url: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="Where the job's end is told, signed: http or https, a public address.",
+            examples=["https://example.com/webhooks/cutout"],
+        ),
+    ] = None
 
     def options(self) -> CutoutOptions:
         """Choose as the form does, its background image excepted.

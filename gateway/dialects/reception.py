@@ -22,7 +22,7 @@ from gateway.dialects.forms import (
     read_json,
     read_multipart,
 )
-from gateway.errors import IdempotencyConflictError
+from gateway.errors import IdempotencyConflictError, InvalidRequestError, UrlNotAllowedError
 from gateway.fetch import Fetcher
 from gateway.settings import Settings
 from gateway.source import Source
@@ -63,7 +63,11 @@ class Reception:
     def ask(
         self, caller: Caller, body: Body, form: OptionsForm, *, dialect: str, model: str
     ) -> CutoutRequest:
-        """Say what is asked for, as far as it is known before anything is fetched."""
+        """Say what is asked for, as far as it is known before anything is fetched.
+
+        Raises:
+            InvalidRequestError: a `webhook_url` that is not allowed.
+        """
         return CutoutRequest(
             caller=caller,
             source=body.file or Source(b""),
@@ -72,7 +76,21 @@ class Reception:
             dialect=dialect,
             idempotency_key=body.idempotency_key,
             body_sha256=body.fingerprint(),
+            webhook_url=self._checked(form.webhook_url),
         )
+
+    def _checked(self, webhook_url: str | None) -> str | None:
+        """Refuse at once what could never be told of its cutout.
+
+        Raises:
+            InvalidRequestError: the URL leads where we do not go.
+        """
+        if webhook_url is not None:
+            try:
+                self.fetcher.reach.check(webhook_url)
+            except UrlNotAllowedError:
+                raise InvalidRequestError("webhook_url is not allowed") from None
+        return webhook_url
 
     async def first_answer(self, asked: CutoutRequest) -> Finished | None:
         """Find the answer that the Idempotency-Key stands for, if it does.
