@@ -7,7 +7,7 @@ UPDATE on (id, attempt, state): the fence that a worker who lost its lease canno
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
@@ -30,29 +30,8 @@ from gateway.tables import (
 SOURCES: Final = "sources"
 RESULTS: Final = "results"
 
-# Whose turn: of the accounts that wait, the one with the fewest jobs in work, then the one that was
-# served longest ago. The recursive part hops from account to account along the index, so that a
-# backlog of a million jobs of one account is one hop.
-NEXT_ACCOUNTS: Final = text("""
-    WITH RECURSIVE waiting (account_id) AS (
-        (SELECT account_id FROM job
-          WHERE state = 'queued' AND queue_class = :queue_class ORDER BY account_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT job.account_id FROM job
-                 WHERE state = 'queued' AND queue_class = :queue_class
-                   AND job.account_id > waiting.account_id ORDER BY account_id LIMIT 1)
-          FROM waiting WHERE waiting.account_id IS NOT NULL
-    )
-    SELECT waiting.account_id
-      FROM waiting
-     WHERE waiting.account_id IS NOT NULL
-     ORDER BY (SELECT count(*) FROM job
-                WHERE state = 'processing' AND job.account_id = waiting.account_id),
-              (SELECT started_at FROM job
-                WHERE job.account_id = waiting.account_id AND started_at IS NOT NULL
-                ORDER BY started_at DESC LIMIT 1) NULLS FIRST
-     LIMIT :accounts_max
-""")
+# Literals, not parameters: a plan for any state could not use the index of the queued ones.
+IS_QUEUED: Final = text("job.state = 'queued'")
 ACCOUNTS_PER_CLAIM_MAX: Final = 16
 
 
@@ -85,22 +64,42 @@ async def create(db: AsyncSession, columns: Mapping[str, Any]) -> Job | None:
 
 
 async def claim(
-    db: AsyncSession, *, lease: timedelta, is_standard_first: bool = False
+    db: AsyncSession,
+    *,
+    lease: timedelta,
+    after: UUID | None = None,
+    is_standard_first: bool = False,
 ) -> Job | None:
     """Take the queued job whose turn it is, ours for `lease` from now; None where none waits.
 
-    Priority goes first. A worker sets `is_standard_first` every tenth time, which keeps a tenth of
-    the slots for the standard queue.
+    Accounts take turns in the order of their ids, from the one `after` on (that of the job claimed
+    before; by lot where None), so that a turn costs the same however many wait. Priority goes
+    first; a worker sets `is_standard_first` every tenth time, which keeps a tenth of the slots for
+    the standard queue.
     """
     classes = (STANDARD, PRIORITY) if is_standard_first else (PRIORITY, STANDARD)
     for queue_class in classes:
-        turns = await db.scalars(
-            NEXT_ACCOUNTS, {"queue_class": queue_class, "accounts_max": ACCOUNTS_PER_CLAIM_MAX}
-        )
-        for account_id in turns.all():
+        passed: list[UUID] = []
+        while len(passed) < ACCOUNTS_PER_CLAIM_MAX:
+            account_id = await _account_after(db, queue_class, passed[-1] if passed else after)
+            if account_id is None or account_id in passed:
+                break
             if job := await _claim_oldest(db, queue_class, account_id, lease):
                 return job
+            passed.append(account_id)
     return None
+
+
+async def _account_after(db: AsyncSession, queue_class: str, after: UUID | None) -> UUID | None:
+    """Hop along the index to the next account that waits, and round to the first."""
+    waiting = (
+        select(Job.account_id)
+        .where(IS_QUEUED, Job.queue_class == queue_class)
+        .order_by(Job.account_id)
+        .limit(1)
+    )
+    following = await db.scalar(waiting.where(Job.account_id > (after or uuid4())))
+    return following or await db.scalar(waiting)
 
 
 async def _claim_oldest(
@@ -109,7 +108,7 @@ async def _claim_oldest(
     oldest = (
         select(Job.id)
         .where(
-            Job.state == QUEUED,
+            IS_QUEUED,
             Job.queue_class == queue_class,
             Job.account_id == account_id,
             Job.available_at <= func.now(),
@@ -126,7 +125,6 @@ async def _claim_oldest(
         .values(
             state=PROCESSING,
             lease_until=func.now() + lease,
-            # The clock, not the transaction's start: turns between accounts are told by it.
             started_at=func.clock_timestamp(),
         )
         .returning(Job)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.db import SessionFactory, transact
@@ -21,10 +21,14 @@ from gateway.errors import INTERNAL, DeadlineExceededError
 from gateway.settings import Settings
 from gateway.settle import Failure
 from gateway.storage import Storage
-from gateway.tables import PROCESSING, QUEUED, SUCCEEDED, Job
+from gateway.tables import Job
 from gateway.transactions import is_away
 
 BATCH_MAX: Final = 200
+# Literals, not parameters: the partial indexes are of these very conditions.
+IS_OPEN: Final = text("job.state IN ('queued', 'processing')")
+IS_PROCESSING: Final = text("job.state = 'processing'")
+HAS_SUCCEEDED: Final = text("job.state = 'succeeded'")
 LOST: Final = Failure(INTERNAL.code)
 TOO_LATE: Final = Failure.of(DeadlineExceededError())
 
@@ -69,7 +73,7 @@ class Sweeper:
     async def _end_overdue(self, db: AsyncSession) -> bool:
         job = await db.scalar(
             select(Job)
-            .where(Job.state.in_((QUEUED, PROCESSING)), Job.deadline_at < func.now())
+            .where(IS_OPEN, Job.deadline_at < func.now())
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -80,7 +84,7 @@ class Sweeper:
         job = await db.scalar(
             select(Job)
             .where(
-                Job.state == PROCESSING,
+                IS_PROCESSING,
                 Job.lease_until < func.now(),
                 # A Postgres that has just started has missed heartbeats.
                 func.pg_postmaster_start_time() < func.now() - lease,
@@ -114,7 +118,7 @@ class Sweeper:
             expired = await db.scalars(
                 select(Job)
                 .where(
-                    Job.state == SUCCEEDED,
+                    HAS_SUCCEEDED,
                     Job.purged_at.is_(None),
                     Job.result_expires_at < func.now(),
                 )

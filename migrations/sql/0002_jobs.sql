@@ -62,7 +62,6 @@ CREATE TABLE job (
     CONSTRAINT fk_job_api_key_id_api_key FOREIGN KEY(api_key_id) REFERENCES api_key (id)
 );
 
-CREATE INDEX ix_job_account_id_started_at ON job (account_id, started_at DESC);
 CREATE INDEX ix_job_deadline ON job (deadline_at) WHERE state IN ('queued', 'processing');
 CREATE INDEX ix_job_processing ON job (lease_until, account_id) WHERE state = 'processing';
 CREATE INDEX ix_job_queued ON job (queue_class, account_id, created_at) WHERE state = 'queued';

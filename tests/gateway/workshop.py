@@ -1,7 +1,7 @@
 """The use case without HTTP: real customers, real jobs, real weights, on the run's own servers."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -37,6 +37,8 @@ class Workshop:
     settings: Settings
     sessions: SessionFactory
     cutouts: Cutouts
+    served: list[UUID] = field(default_factory=lambda: [uuid4()])
+    """Accounts, in the order of their turns; at first, one by lot."""
 
     @classmethod
     def build(cls, settings: Settings, sessions: SessionFactory) -> "Workshop":
@@ -120,7 +122,10 @@ class Workshop:
 
     async def claim(self, **how: Any) -> Job | None:
         async with self.sessions.begin() as db:
-            return await jobs.claim(db, lease=self.settings.lease, **how)
+            job = await jobs.claim(db, lease=self.settings.lease, after=self.served[-1], **how)
+        if job is not None:
+            self.served.append(job.account_id)
+        return job
 
     async def work_off(self) -> int:
         """Do what a worker does until nothing waits; tell how much it was."""
