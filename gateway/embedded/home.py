@@ -84,12 +84,14 @@ def find_home(data_dir: Path) -> Home:
 
 def _shared_folder(data_dir: Path) -> Path:
     """Find or make this data folder's place under `SHARED`, and remove places of folders gone."""
-    SHARED.mkdir(mode=0o711, parents=True, exist_ok=True)
+    SHARED.mkdir(parents=True, exist_ok=True)
+    SHARED.chmod(0o711)  # whatever the umask: both folders are ours, and hold nothing readable
     note = data_dir / "services-id"
     if not note.exists():
         note.write_text(uuid4().hex)
     folder = SHARED / note.read_text().strip()
-    folder.mkdir(mode=0o711, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o711)
     (folder / "data-dir").write_text(str(data_dir))
     for other in SHARED.iterdir():
         if other != folder and not _is_wanted(other):

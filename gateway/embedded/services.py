@@ -42,7 +42,7 @@ class Embedded:
         redis_port: int | None = None,
         is_durable: bool = True,
     ) -> None:
-        self.data_dir = data_dir.absolute()
+        self.data_dir = data_dir.resolve()  # as /proc names it
         self._asked_ports = (postgres_port, redis_port)
         self._is_durable = is_durable
         self._lock: int | None = None

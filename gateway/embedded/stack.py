@@ -49,7 +49,7 @@ class Stack:
     """
 
     def __init__(self, data_dir: Path, *, port: int | None = None) -> None:
-        self.data_dir = data_dir.absolute()
+        self.data_dir = data_dir.resolve()
         self.services = Embedded(self.data_dir)
         self.account: DemoAccount | None = None
         self._asked_port = port

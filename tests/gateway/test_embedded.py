@@ -107,6 +107,21 @@ async def test_what_was_committed_survives_a_crash_and_a_new_start(folder: Path)
         assert embedded.database_owner_url.partition("@")[0] == first_url.partition("@")[0]
 
 
+async def test_an_orphaned_server_is_ended_by_the_next_start(folder: Path) -> None:
+    (folder / "real").mkdir()
+    (folder / "link").symlink_to(folder / "real")
+    first = Embedded(folder / "link", is_durable=False)
+    first.start()
+    forgotten = first._children.pop("postgres")
+    first.stop()
+    assert forgotten.is_running()
+
+    with Embedded(folder / "link", is_durable=False) as second:
+        assert second.pids["postgres"] != forgotten.pid
+        assert not forgotten.is_running()
+        assert await fetch(second.database_url, "SELECT current_user") == "cutout"
+
+
 def test_a_stale_pid_file_that_names_a_living_process_does_not_stop_the_start(folder: Path) -> None:
     with Embedded(folder / "data", is_durable=False):
         pass
@@ -116,7 +131,15 @@ def test_a_stale_pid_file_that_names_a_living_process_does_not_stop_the_start(fo
         assert embedded.pids["postgres"] != os.getpid()
 
 
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
 @needs_root
+@pytest.mark.usefixtures("strict_umask")
 def test_a_folder_that_is_closed_to_others_stays_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
