@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "db": "Migrate the database",
     "account": "Create, list and grant to accounts; print statements",
     "key": "Create, rotate and revoke API keys",
+    "webhook": "Webhook secrets and alerts; deliveries, and replaying them",
     "doctor": "Say what is missing on this machine",
 }
 """Name and summary; the module is `gateway.cli.<name>` and its Typer application is `app`."""

@@ -1,0 +1,152 @@
+"""`cutout webhook`: an account's secret and alerts; what was told, and telling it again."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing import audit
+from billing.accounts import find_account
+from billing.keys import KeyHasher
+from gateway import webhooks
+from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen, settings_for
+from gateway.endpoints import rotate_secret, secrets_of, set_alert_url
+from gateway.errors import UrlNotAllowedError
+from gateway.reach import Reach
+from gateway.signing import master_of, written
+from gateway.tables import WebhookAttempt, WebhookDelivery
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+AccountId = Annotated[UUID, typer.Argument(metavar="ACCOUNT")]
+DeliveryId = Annotated[UUID, typer.Argument(metavar="DELIVERY")]
+State = Literal["pending", "delivered", "failed"]
+
+
+@app.command()
+def secret(account: AccountId, data_dir: DataDir = DATA_DIR) -> None:
+    """Print the secret that the account's webhooks are signed with; noted in the audit trail."""
+    master = master_of(settings_for(data_dir))
+
+    async def work(db: AsyncSession, _: KeyHasher) -> bytes:
+        await find_account(db, account)
+        await audit.record(
+            db,
+            actor=actor(),
+            action="webhook.show_secret",
+            object_name=f"account {account}",
+            account_id=account,
+        )
+        return (await secrets_of(db, account, master))[0]
+
+    screen.out(written(run(data_dir, work)))
+
+
+@app.command()
+def rotate(
+    account: AccountId,
+    grace_hours: Annotated[
+        float, typer.Option(help="How long the former secret signs along.", min=0)
+    ] = 24,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Put a new secret in force, and print it."""
+    master = master_of(settings_for(data_dir))
+
+    async def work(db: AsyncSession, _: KeyHasher) -> bytes:
+        await find_account(db, account)
+        await rotate_secret(db, account, grace=timedelta(hours=grace_hours), actor=actor())
+        return (await secrets_of(db, account, master))[0]
+
+    screen.out(written(run(data_dir, work)))
+
+
+@app.command()
+def alerts(
+    account: AccountId,
+    url: Annotated[str | None, typer.Argument(help="Left out: no alerts any more.")] = None,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Tell a URL when 50, 80 and 100 % of a period's credits are used."""
+    try:
+        if url is not None:
+            Reach(settings_for(data_dir)).check(url)
+    except UrlNotAllowedError as exc:
+        Console(stderr=True).print("[red]✗[/] this URL is not allowed")
+        raise typer.Exit(1) from exc
+
+    async def work(db: AsyncSession, _: KeyHasher) -> None:
+        await find_account(db, account)
+        await set_alert_url(db, account, url, actor=actor())
+
+    run(data_dir, work)
+    screen.print("Alerts are sent." if url else "No alerts are sent.")
+
+
+@app.command("list")
+def list_(
+    account: AccountId,
+    state: Annotated[State | None, typer.Option(help="Only these.")] = None,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """List an account's last 50 deliveries."""
+
+    async def work(db: AsyncSession, _: KeyHasher) -> list[WebhookDelivery]:
+        return await webhooks.deliveries_of(db, account, state=state)
+
+    table = Table("delivery", "what", "state", "attempts", "written", "job", box=None)
+    for delivery in run(data_dir, work):
+        table.add_row(
+            str(delivery.id),
+            delivery.kind,
+            delivery.state,
+            str(delivery.attempt),
+            f"{delivery.created_at:%m-%d %H:%M:%S}",
+            str(delivery.job_id or ""),
+        )
+    screen.print(table)
+
+
+@app.command()
+def attempts(delivery: DeliveryId, data_dir: DataDir = DATA_DIR) -> None:
+    """List every attempt at a delivery."""
+
+    async def work(db: AsyncSession, _: KeyHasher) -> list[WebhookAttempt]:
+        return await webhooks.attempts_at(db, delivery)
+
+    table = Table("attempt", "at", "outcome", "status", "ms", box=None)
+    for attempt in run(data_dir, work):
+        table.add_row(
+            str(attempt.number),
+            f"{attempt.at:%m-%d %H:%M:%S}",
+            attempt.outcome or "not known",
+            str(attempt.status or ""),
+            "" if attempt.ms is None else f"{attempt.ms:,}",
+        )
+    screen.print(table)
+
+
+@app.command()
+def replay(delivery: DeliveryId, data_dir: DataDir = DATA_DIR) -> None:
+    """Tell an event again, under its own id, for another day."""
+
+    async def work(db: AsyncSession, _: KeyHasher) -> bool:
+        replayed = await webhooks.replay(db, delivery)
+        if replayed is not None:
+            await audit.record(
+                db,
+                actor=actor(),
+                action="webhook.replay",
+                object_name=f"webhook_delivery {delivery}",
+                account_id=replayed.account_id,
+            )
+        return replayed is not None
+
+    if not run(data_dir, work):
+        Console(stderr=True).print("[red]✗[/] no such delivery, or it is still being tried")
+        raise typer.Exit(1)
+    screen.print("A worker tells it within a second.")
