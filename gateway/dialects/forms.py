@@ -28,7 +28,7 @@ PARTS_MAX: Final = 32
 FORM_SLACK_BYTES: Final = 256 * 1024
 """What a body may weigh beyond its file: boundaries, part headers, fields."""
 
-CHUNK_DEADLINE_S: Final = 15.0
+CHUNK_DEADLINE_S: Final = 30.0
 BODY_DEADLINE_S: Final = 300.0
 """An upload may be slow; one that never ends would keep its place for ever."""
 
