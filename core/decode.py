@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
+from core.colour import image_to_srgb, rgb_to_srgb
 from core.errors import CoreError, UnreadableImageError
 from core.header import ImageHeader, ImageLimits, inspect
 
@@ -22,9 +23,6 @@ SIXTEEN_BIT: Final = "I;16"
 JPEG_START_OF_SCAN: Final = b"\xff\xda"
 JPEG_SCANS_MAX: Final = 100
 """Each scan of a progressive JPEG costs a pass over the whole picture; real ones have about ten."""
-PROBE_STEPS: Final = 9
-PROBE_TOLERANCE: Final = 1
-"""A profile that moves no probe colour by more than rounding is sRGB under another name."""
 
 # Ours are checked on the header before Pillow sees the file; its own would be a second opinion.
 Image.MAX_IMAGE_PIXELS = None
@@ -80,26 +78,23 @@ def _pixels_of(source: bytes, opened: Image.Image) -> tuple[Pixels, Pixels | Non
         return _sixteen_bit_pixels(opened, profile)
     has_alpha = opened.mode in {"RGBA", "LA", "PA"} or "transparency" in opened.info
     if not has_alpha:
-        return _to_srgb(opened, profile), None
+        return image_to_srgb(opened, profile), None
     rgba = np.asarray(opened if opened.mode == "RGBA" else opened.convert("RGBA"))
     image = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
     opacity = np.asarray(cv2.extractChannel(rgba, 3), np.uint8)
-    return _to_srgb(Image.fromarray(image), profile) if profile else image, opacity
+    return rgb_to_srgb(image, profile), opacity
 
 
 def _jpeg_pixels(source: bytes, opened: Image.Image, profile: bytes | None) -> Pixels:
     if source.count(JPEG_START_OF_SCAN) > JPEG_SCANS_MAX:
         raise UnreadableImageError("more scans than a picture needs")
     if opened.mode == "CMYK" or (opened.mode == "L" and profile):
-        return _to_srgb(opened, profile)
+        return image_to_srgb(opened, profile)
     try:
         image: Pixels = simplejpeg.decode_jpeg(source, colorspace="RGB")
     except ValueError:
-        return _to_srgb(opened, profile)  # damage that Pillow is more patient with
-    transform = _transform_to_srgb(profile, "RGB") if profile else None
-    if transform is not None:
-        return np.asarray(ImageCms.applyTransform(Image.fromarray(image), transform))
-    return image
+        return image_to_srgb(opened, profile)  # damage that Pillow is more patient with
+    return rgb_to_srgb(image, profile)
 
 
 def _webp_pixels(source: bytes, profile: bytes | None) -> tuple[Pixels, Pixels | None]:
@@ -115,7 +110,7 @@ def _webp_pixels(source: bytes, profile: bytes | None) -> tuple[Pixels, Pixels |
     opacity = np.asarray(cv2.extractChannel(pixels, 3), np.uint8) if has_alpha else None
     way = cv2.COLOR_BGRA2RGB if has_alpha else cv2.COLOR_BGR2RGB
     image = np.asarray(cv2.cvtColor(pixels, way), np.uint8)
-    return _to_srgb(Image.fromarray(image), profile) if profile else image, opacity
+    return rgb_to_srgb(image, profile), opacity
 
 
 def _sixteen_bit_pixels(opened: Image.Image, profile: bytes | None) -> tuple[Pixels, Pixels | None]:
@@ -126,45 +121,7 @@ def _sixteen_bit_pixels(opened: Image.Image, profile: bytes | None) -> tuple[Pix
     opacity = None
     if isinstance(see_through, int):
         opacity = np.where(sixteen == see_through, 0, OPAQUE).astype(np.uint8)
-    return _to_srgb(Image.fromarray(grey), profile), opacity
-
-
-def _to_srgb(opened: Image.Image, profile: bytes | None) -> Pixels:
-    """Return (H, W, 3) sRGB of a picture without alpha, by `profile` where it says anything."""
-    plain = opened if opened.mode in {"L", "CMYK", "RGB"} else opened.convert("RGB")
-    transform = _transform_to_srgb(profile, plain.mode) if profile else None
-    if transform is None:
-        return np.asarray(plain.convert("RGB"))
-    return np.asarray(ImageCms.applyTransform(plain, transform))
-
-
-def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the way from `profile` to sRGB, or None where the numbers are sRGB as they stand.
-
-    None also for a broken profile, or one of another colour space than the pixels': then the
-    numbers are the best guess there is.
-    """
-    try:
-        transform = ImageCms.buildTransform(
-            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-            ImageCms.createProfile("sRGB"),
-            mode,
-            "RGB",
-        )
-    except (ImageCms.PyCMSError, OSError):
-        return None
-    if mode == "RGB":
-        probe = _probe()
-        moved = np.asarray(ImageCms.applyTransform(Image.fromarray(probe), transform), np.int16)
-        if np.abs(moved - probe).max() <= PROBE_TOLERANCE:
-            return None
-    return transform
-
-
-def _probe() -> Pixels:
-    steps = np.linspace(0, OPAQUE, PROBE_STEPS).astype(np.uint8)
-    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1)
-    return np.ascontiguousarray(colours.reshape(PROBE_STEPS, -1, 3))
+    return image_to_srgb(Image.fromarray(grey), profile), opacity
 
 
 def _orientation(opened: Image.Image) -> int:

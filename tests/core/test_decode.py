@@ -17,6 +17,7 @@ from core import CoreError, ImageLimits
 from core.decode import EXIF_ORIENTATION, JPEG_SCANS_MAX, DecodedImage, decode
 from core.errors import ImageTooLargeError, UnreadableImageError
 from tests.core.conftest import encoded
+from tests.core.profiles import wide_gamut_profile
 
 # Pillow warns about what it forgives; so do we forgive it.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -97,44 +98,6 @@ def test_a_broken_exif_block_does_not_spoil_the_picture(astronaut: bytes) -> Non
     with Image.open(BytesIO(astronaut)) as image:
         source = saved(image, "JPEG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
     assert decoded(source).image.shape == (512, 512, 3)
-
-
-def wide_gamut_profile() -> bytes:
-    """Make a profile of Display-P3's primaries and sRGB's curve: matrix and curve, ICC 2."""
-
-    def fixed(number: float) -> bytes:
-        return struct.pack(">i", round(number * 65_536))
-
-    def xyz(*numbers: float) -> bytes:
-        return b"XYZ \x00\x00\x00\x00" + b"".join(map(fixed, numbers))
-
-    curve = [round(65_535 * _linear(at / 255)) for at in range(256)]
-    curve_tag = b"curv\x00\x00\x00\x00" + struct.pack(">I256H", 256, *curve)
-    text = b"text\x00\x00\x00\x00wide\x00"
-    description = b"desc\x00\x00\x00\x00" + struct.pack(">I", 5) + b"wide\x00" + bytes(78)
-    tags = {
-        b"desc": description,
-        b"cprt": text,
-        b"wtpt": xyz(0.9642, 1.0, 0.8249),
-        b"rXYZ": xyz(0.51512, 0.24120, -0.00105),
-        b"gXYZ": xyz(0.29198, 0.69225, 0.04189),
-        b"bXYZ": xyz(0.15710, 0.06657, 0.78407),
-        b"rTRC": curve_tag,
-        b"gTRC": curve_tag,
-        b"bTRC": curve_tag,
-    }
-    table, body, at = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
-    for name, tag in tags.items():
-        padded = tag + bytes(-len(tag) % 4)
-        table += name + struct.pack(">II", at + len(body), len(tag))
-        body += padded
-    head = struct.pack(">I", 128 + len(table) + len(body)) + b"lcms" + b"\x02\x10\x00\x00"
-    head += b"mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28) + xyz(0.9642, 1.0, 0.8249)[8:]
-    return head.ljust(128, b"\x00") + table + body
-
-
-def _linear(value: float) -> float:
-    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
