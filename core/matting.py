@@ -32,7 +32,7 @@ SOLVE_STEPS_MAX = 12
 SPREAD_RADIUS_PX = 1
 """Windows of the colour model that is scaled up: small, since the matte is already solved."""
 
-SURE_BACKGROUND, SURE_FOREGROUND = 0.05, 0.95
+SURE_BACKGROUND, SURE_FOREGROUND = 0.03, 0.97
 BAND_PX = 4
 """Half the width of the unknown strip on each side of the mask's edge, at the solving size."""
 MODEL_BAND_PX = 2
