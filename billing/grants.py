@@ -137,7 +137,7 @@ async def cover_overdraft(
         while left and drawn_by_holds:
             slice_ = drawn_by_holds[0]
             part = min(left, slice_.amount)
-            await _resource(db, slice_, grant_id, part)
+            await _put_on_grant(db, slice_, grant_id, part)
             if slice_.grant_id is not None:
                 drawn_by_holds.pop(0)
             entries += [
@@ -170,7 +170,7 @@ async def _slices_on_the_limit(
     )
 
 
-async def _resource(db: AsyncSession, slice_: HoldSlice, grant_id: UUID, part: int) -> None:
+async def _put_on_grant(db: AsyncSession, slice_: HoldSlice, grant_id: UUID, part: int) -> None:
     """Put `part` of a slice on a grant; a slice that is only partly paid is cut in two."""
     if part == slice_.amount:
         slice_.grant_id = grant_id

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from bench.proofs.ground import connected, database, open_funded
 from billing import ledger
 
-ACCOUNTS: Final = 300
-GRANTS: Final = 20
+ACCOUNTS: Final = 100
+GRANTS: Final = 8
 HOLDS: Final = 5
 
 HOT: Final = {

@@ -1,7 +1,9 @@
 """A state machine that does to the real ledger and to the model the same things, and compares.
 
-Every operation is a transaction of its own, committed. Time is the machine's: it hands its own
-`now` to the ledger and jumps to the instants at which something is due, and just before and after.
+Every operation is a transaction of its own, committed. What is drawn never depends on what came of
+it, since who wins a race is not hypothesis' to choose and must not change the draws after it. Time
+is the machine's: it hands its own `now` to the ledger and jumps to the instants at which something
+is due, and just before and after.
 """
 
 import asyncio
@@ -18,7 +20,6 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     multiple,
-    precondition,
     rule,
 )
 from sqlalchemy import select
@@ -146,14 +147,14 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(target=jobs, amount=amounts | st.just(0))
     def hold(self, amount: int) -> Any:
         job_id, now = uuid4(), self.model.now
-        is_placed = self.both(
+        self.both(
             lambda db: ledger.place_hold(
                 db, account_id=self.account_id, job_id=job_id, amount=amount,
                 concurrency_max=None, at=now,
             ),
             lambda: self.model.hold(job_id, amount),
         )  # fmt: skip
-        return job_id if is_placed else multiple()
+        return job_id  # one that was refused is a job to capture and to release, too
 
     @rule(job_id=jobs)
     def capture(self, job_id: UUID) -> None:
@@ -187,9 +188,8 @@ class LedgerMachine(RuleBasedStateMachine):
             lambda: self.model.adjust(sign * amount),
         )  # fmt: skip
 
-    @precondition(lambda self: any(g.source in {"topup", "promo"} for g in self.model.grants))
-    @rule(data=st.data())
-    def void(self, data: st.DataObject) -> None:
+    @rule(which=st.integers(0, 99))
+    def void(self, which: int) -> None:
         """Void a given grant: those the model can find again in the database by what they are."""
         self.compare()
         rows = self.grant_rows()
@@ -198,7 +198,9 @@ class LedgerMachine(RuleBasedStateMachine):
             for grant, row in zip(self.model.grants, rows, strict=True)
             if grant.source in {"topup", "promo", "refund", "plan"}
         ]
-        grant, row = data.draw(st.sampled_from(candidates), label="grant")
+        if not candidates:
+            return
+        grant, row = candidates[which % len(candidates)]
         now = self.model.now
         self.both(
             lambda db: ledger.void_grant(db, row.id, actor="test", reason="rule", at=now),
@@ -246,11 +248,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(lambda db: change(db, self.account_id, actor="test", reason="rule"))
         self.model.is_suspended = not self.model.is_suspended
 
-    @precondition(lambda self: self.last is not None)
     @rule()
     def send_the_last_call_again(self) -> None:
         """A caller that did not hear the answer repeats itself: a reference works once."""
-        assert self.last is not None
+        if self.last is None:
+            return
         work, _ = self.last
         before = self.picture()
         try:
@@ -277,7 +279,7 @@ class LedgerMachine(RuleBasedStateMachine):
             )  # fmt: skip
 
         self.race(*((placing(job), self._model_hold(job, amount)) for job in job_ids))
-        return multiple(*(job_id for job_id in job_ids if job_id in self.model.holds))
+        return multiple(*job_ids)
 
     def _model_hold(self, job_id: UUID, amount: int) -> Callable[[], None]:
         return lambda: self.model.hold(job_id, amount)

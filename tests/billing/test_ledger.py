@@ -1,8 +1,12 @@
 """A hold is captured or released once, costs what it held, and never more than there is."""
 
+import json
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import accounts, ledger
@@ -16,6 +20,7 @@ from billing.errors import (
 )
 from billing.invariants import check_account
 from billing.posting import Balance
+from billing.tables import LedgerEntry, LedgerTxn
 from tests.billing.conftest import (
     JANUARY_31,
     Opens,
@@ -26,6 +31,7 @@ from tests.billing.conftest import (
 )
 
 AT = JANUARY_31
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def test_a_new_account_has_its_plans_credits(db: AsyncSession, open_account: Opens) -> None:
@@ -184,3 +190,37 @@ async def test_a_hold_drawn_on_the_limit_goes_back_to_the_credits_that_paid_for_
     await ledger.release(db, job_id, reason="failed", at=AT)
     assert await open_grants_of(db, account_id) == [("plan", 250), ("topup", 40)]
     assert await check_account(db, account_id) == []
+
+
+async def test_the_chain_covers_every_field_of_every_entry(
+    db: AsyncSession, open_account: Opens
+) -> None:
+    """Reckoned anew by what docs/billing.md says of it, not by the database's function."""
+    account_id = await open_account(credit_limit=50)
+    job_id = await captured(db, account_id, 280, at=AT)
+    await ledger.refund(db, job_id, actor="grace", reason='a "bad" edge\n', at=AT)
+    previous = b""
+    for txn in await db.scalars(
+        select(LedgerTxn).where(LedgerTxn.account_id == account_id).order_by(LedgerTxn.account_seq)
+    ):
+        entries = list(
+            await db.scalars(
+                select(LedgerEntry).where(LedgerEntry.txn_id == txn.id).order_by(LedgerEntry.line)
+            )
+        )
+        fields = [
+            str(account_id),
+            txn.account_seq,
+            txn.op,
+            txn.ref,
+            txn.actor,
+            txn.reason,
+            txn.reverses,
+            (txn.effective_at - EPOCH) // timedelta(microseconds=1),
+            [entry.bucket for entry in entries],
+            [entry.grant_id and str(entry.grant_id) for entry in entries],
+            [entry.amount for entry in entries],
+        ]
+        assert txn.prev_hash == previous
+        assert txn.hash == sha256(previous + json.dumps(fields).encode()).digest()
+        previous = txn.hash
