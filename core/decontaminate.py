@@ -29,6 +29,8 @@ SMOOTHNESS = 1e-3
 EDGE_SMOOTHNESS = 0.1
 """More smoothing where alpha changes: there the picture itself says least about F and B."""
 FUSION_RADIUS_PX = 2
+FUSION_PIXELS_MAX = 3_000_000
+"""A larger picture has pixels to spare along its edge: the coarse estimate is smooth enough."""
 BLEED_PX = 8
 """How far foreground colour goes on under alpha 0; past it the colour is black: it packs well."""
 
@@ -94,18 +96,19 @@ def _weighted_mean(colours: Plane, weight: Plane) -> Plane:
 def _relax(both: Plane, colours: Plane, cover: Plane, steps: int) -> Plane:
     """Let F and B explain the colours and resemble their neighbours, `steps` times (Jacobi)."""
     rows, columns = cover.shape
-    padded = np.pad(cover, 1, mode="edge")
+    rest = 1 - cover
+    padded = _padded(cover[None])[0]
     weights = [
         SMOOTHNESS + EDGE_SMOOTHNESS * np.abs(cover - padded[dy : dy + rows, dx : dx + columns])
         for dy, dx in NEIGHBOURS
     ]
+    explained = np.concatenate([cover * colours, rest * colours])
     weight = np.sum(weights, 0)
-    rest = 1 - cover
     ff, bb, fb = cover * cover + weight, rest * rest + weight, cover * rest
     scale = 1 / (ff * bb - fb * fb)
     for _ in range(steps):
-        padded = np.pad(both, ((0, 0), (1, 1), (1, 1)), mode="edge")
-        pull = np.concatenate([cover * colours, rest * colours])
+        padded = _padded(both)
+        pull = explained.copy()
         for each, (dy, dx) in zip(weights, NEIGHBOURS, strict=True):
             pull += each * padded[:, dy : dy + rows, dx : dx + columns]
         front, back = pull[:3], pull[3:]
@@ -113,6 +116,16 @@ def _relax(both: Plane, colours: Plane, cover: Plane, steps: int) -> Plane:
         both *= scale
         np.clip(both, 0, 1, out=both)
     return both
+
+
+def _padded(planes: Plane) -> Plane:
+    """Repeat the border of each plane once; numpy's own pad costs more than the step itself."""
+    count, rows, columns = planes.shape
+    padded = np.empty((count, rows + 2, columns + 2), planes.dtype)
+    padded[:, 1:-1, 1:-1] = planes
+    padded[:, 0, 1:-1], padded[:, -1, 1:-1] = planes[:, 0], planes[:, -1]
+    padded[:, :, 0], padded[:, :, -1] = padded[:, :, 1], padded[:, :, -2]
+    return padded
 
 
 NEIGHBOURS = ((1, 0), (1, 2), (0, 1), (2, 1))
@@ -130,9 +143,10 @@ def _estimate_tile(image: Image, alpha: Alpha, coarse: tuple[Plane, Plane], tile
     front, back = (scaled_up(plane, wide, size_px) for plane in coarse)
     miss = (colours - cover * front - rest * back) / (cover * cover + rest * rest)
     front, back = np.clip(front + cover * miss, 0, 1), np.clip(back + rest * miss, 0, 1)
-    front = _smoothed(front, cover * cover)
-    back = _smoothed(back, rest * rest)
-    front += cover * (colours - cover * front - rest * back)
+    if alpha.size <= FUSION_PIXELS_MAX:
+        front = _smoothed(front, cover * cover)
+        back = _smoothed(back, rest * rest)
+        front += cover * (colours - cover * front - rest * back)
     return np.asarray(np.clip(front[inner], 0, 1) * np.float32(OPAQUE) + np.float32(0.5), np.uint8)
 
 
