@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import anchors
 from billing.periods import advance
+from billing.spreadsheet import safe_cell
 from billing.tables import CreditAccount
 
 MOVEMENTS = text(
@@ -109,10 +110,5 @@ def month_pack_csv(lines: Sequence[MonthLine]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*names, "foots"])
     for line in (*lines, total):
-        writer.writerow([_safe(cell) for cell in astuple(line)] + [line.foots])
+        writer.writerow([safe_cell(cell) for cell in astuple(line)] + [line.foots])
     return out.getvalue()
-
-
-def _safe(cell: str | int) -> str | int:
-    """Keep a spreadsheet from taking an account's name for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.periods import advance
 from billing.posting import Balance, read_balance
+from billing.spreadsheet import safe_cell
 from billing.tables import LedgerEntry, LedgerTxn
 
 JOB_OPS = frozenset({"hold", "capture", "release", "refund"})
@@ -127,6 +128,6 @@ def statement_csv(lines: Sequence[StatementLine]) -> str:
     names = ["at", "seq", "op", "job_id", "amount", "balance", "available", "held", "ref", "reason"]
     writer.writerow(names)
     for line in lines:
-        cells = [getattr(line, name) for name in names[1:]]
+        cells = [safe_cell(getattr(line, name)) for name in names[1:]]
         writer.writerow([line.at.astimezone(UTC).isoformat(), *cells])
     return out.getvalue()
