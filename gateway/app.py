@@ -25,6 +25,7 @@ from gateway.dialects.door import Door
 from gateway.dialects.forms import FORM_SLACK_BYTES
 from gateway.dialects.openapi import SchemaController
 from gateway.dialects.reception import Reception
+from gateway.dialects.reports import ReportsController
 from gateway.dialects.revid import RevidController
 from gateway.dialects.shapes import answer_problem
 from gateway.envelope import Envelope
@@ -119,6 +120,7 @@ def create_app(settings: Settings) -> Litestar:
             CodiaController,
             RevidController,
             AccountController,
+            ReportsController,
             SchemaController,
             HealthController,
         ],

@@ -12,7 +12,7 @@ import msgspec
 from litestar import Controller, Response, get
 from litestar.di import NamedDependency
 
-from gateway.dialects import account, codia, openapi_examples, revid_documents
+from gateway.dialects import account, codia, openapi_examples, reports, revid_documents
 from gateway.dialects.forms import JSON, MULTIPART, OptionsForm
 from gateway.dialects.openapi_parts import (
     EVERYWHERE,
@@ -22,6 +22,7 @@ from gateway.dialects.openapi_parts import (
     components,
     file_answer,
     parameter,
+    references,
     refusals,
 )
 from gateway.settings import Settings
@@ -83,6 +84,8 @@ def document(public_url: str) -> Document:
             "/api/get/{task_id}": {"get": _read_task(), "delete": _cancel_task()},
             "/output/{filename}": {"get": _download_output()},
             "/v1/account": {"get": _read_account()},
+            "/v1/usage": {"get": _read_usage()},
+            "/v1/statement.csv": {"get": _read_statement()},
         },
         "components": components() | {"schemas": definitions},
     }
@@ -241,6 +244,54 @@ def _read_account() -> Document:
             ),
         },
     }
+
+
+def _read_usage() -> Document:
+    return {
+        "operationId": "readUsage",
+        "tags": ["Account"],
+        "summary": "The account's calls by day (UTC), key, model and dialect.",
+        "security": [*BEARER, *X_API_KEY],
+        "parameters": _span(),
+        "responses": {
+            "200": answer("What was called.", KEYED, {"usual": openapi_examples.USAGE}),
+            **_own_refusals(),
+        },
+    }
+
+
+def _read_statement() -> Document:
+    text = {"schema": {"type": "string"}, "example": openapi_examples.STATEMENT}
+    return {
+        "operationId": "readStatement",
+        "tags": ["Account"],
+        "summary": "Every movement of the account's credits, with the balance after each.",
+        "security": [*BEARER, *X_API_KEY],
+        "parameters": _span(),
+        "responses": {
+            "200": {
+                "description": "The amounts sum to what the balance has changed by.",
+                "headers": references(KEYED),
+                "content": {f"{reports.CSV}; charset=utf-8": text},
+            },
+            **_own_refusals(),
+        },
+    }
+
+
+def _span() -> list[Document]:
+    text = {"type": "string"}
+    return [
+        parameter(
+            "from", "query", "A date or a time, UTC; 30 days before `to`.", text, "2026-11-01"
+        ),
+        parameter("to", "query", "Up to here, not included; now.", text, "2026-11-21T00:00:00Z"),
+    ]
+
+
+def _own_refusals() -> Document:
+    codes = (*KEY_CODES, *OUR_CODES, "invalid_request")
+    return refusals(codes, KEYED, account.refusal_document, account.PROBLEM_JSON)
 
 
 def _with_file(form: Document, name: str, *, is_required: bool = False) -> Document:

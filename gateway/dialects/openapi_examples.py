@@ -95,6 +95,29 @@ _ACCOUNT: Final[dict[str, Any]] = {
         "link_seconds": 3600.0,
     },
 }
+USAGE: Final[dict[str, Any]] = {
+    "from": "2026-11-01T00:00:00Z",
+    "to": "2026-11-21T00:00:00Z",
+    "usage": [
+        {
+            "day": "2026-11-20",
+            "api_key_id": "8d1f1a0e-2a0c-4f5b-9d7e-7b7f7a0c1d2e",
+            "key_name": "web shop",
+            "model": "u2net",
+            "dialect": "revid",
+            "succeeded": 41,
+            "failed": 1,
+            "charged_credits": 1025,
+        }
+    ],
+    "total": {"succeeded": 41, "failed": 1, "charged_credits": 1025},
+}
+STATEMENT: Final = (
+    "at,seq,op,job_id,amount,balance,available,held,ref,reason\n"
+    "2026-11-01T10:30:00+00:00,1,grant,,50000,50000,50000,0,plan:1,period begun\n"
+    f"2026-11-20T10:30:00+00:00,2,hold,{TASK_ID},0,50000,49975,25,{TASK_ID},\n"
+    f"2026-11-20T10:30:02+00:00,3,capture,{TASK_ID},-25,49975,49975,0,{TASK_ID},\n"
+)
 _ENDING: Final = {"credits": 1200, "at": "2026-11-24T00:00:00Z"}
 ACCOUNTS: Final[dict[str, dict[str, Any]]] = {
     "usual": _ACCOUNT,

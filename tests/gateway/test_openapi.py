@@ -164,6 +164,19 @@ async def test_the_asynchronous_examples_replay(
     assert_as_documented(await client.get("/output/x"), "/output/{filename}", "GET")
 
 
+async def test_the_reports_examples_replay(
+    client: AsyncClient, customer: Customer, work: WorkOff, astronaut: bytes
+) -> None:
+    await client.post(REVID, headers=customer.x_api_key, files={"file": astronaut})
+    await work()
+    for path in ("/v1/usage", "/v1/statement.csv"):
+        told = {p["name"]: p["example"] for p in DOCUMENT["paths"][path]["get"]["parameters"]}
+        for params in ({}, {"from": told["from"]}, {"to": "never"}):
+            answer = await client.get(path, headers=customer.bearer, params=params)
+            assert_as_documented(answer, path, "GET")
+            assert answer.status_code == (400 if "to" in params else 200)
+
+
 async def test_the_account_example_replays(client: AsyncClient, customer: Customer) -> None:
     for headers in (customer.bearer, {"Authorization": "Bearer made-up"}):
         answer = await client.get("/v1/account", headers=headers)
