@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from io import BytesIO
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 from PIL import Image
@@ -12,7 +11,6 @@ from PIL import Image
 from billing.errors import InsufficientCreditsError, TooManyAtOnceError
 from core import CutoutOptions
 from core.errors import (
-    ImageTooLargeError,
     NoForegroundError,
     UnknownModelError,
     UnsupportedFormatError,
@@ -21,12 +19,10 @@ from gateway.errors import (
     DeadlineExceededError,
     IdempotencyConflictError,
     IdempotencyMismatchError,
-    JobNotFoundError,
-    ResultExpiredError,
     StorageUnavailableError,
 )
-from gateway.tables import CANCELED, FAILED, PROCESSING, QUEUED, SUCCEEDED
-from tests.gateway.workshop import Workshop, fresh_key
+from gateway.tables import CANCELED, FAILED, PROCESSING, SUCCEEDED
+from tests.gateway.workshop import Workshop, fresh_key, make_storage_fail, until
 
 PRICE = 25
 FREE_CREDITS = 250
@@ -283,257 +279,5 @@ async def test_a_submission_is_answered_with_the_first_task_again(
     assert (await workshop.balance(caller)).available == FREE_CREDITS - PRICE
 
 
-# Asynchronous --------------------------------------------------------------------------------
-
-
-async def test_a_submitted_job_waits_with_its_hold_and_is_charged_when_done(
-    workshop: Workshop, astronaut: bytes
-) -> None:
-    caller = await workshop.caller()
-
-    submitted = await workshop.cutouts.submit(workshop.request(caller, astronaut, dialect="revid"))
-
-    waiting = await workshop.cutouts.find(submitted.job_id)
-    assert (waiting.state, waiting.progress) == (QUEUED, 0)
-    assert (submitted.balance.held, submitted.price_credits) == (PRICE, PRICE)
-    await workshop.work_off()
-    job = await workshop.cutouts.find(submitted.job_id)
-    assert (job.state, job.model_ran) == (SUCCEEDED, "cutout-lite")
-    assert await workshop.cutouts.storage.exists(str(job.result_key))
-    assert await workshop.captures_of(job.id) == 1
-    assert (await workshop.balance(caller)).held == 0
-
-
-async def test_the_customers_own_background_comes_along(
-    workshop: Workshop, astronaut: bytes, photo: bytes
-) -> None:
-    caller = await workshop.caller()
-    options = CutoutOptions(bg_image=photo)
-    at_once = await workshop.cutouts.run(workshop.request(caller, astronaut, options=options))
-
-    submitted = await workshop.cutouts.submit(
-        workshop.request(caller, astronaut, dialect="revid", options=options)
-    )
-    await workshop.work_off()
-
-    job = await workshop.cutouts.find(submitted.job_id)
-    storage = workshop.cutouts.storage
-    assert await storage.get(str(job.result_key)) == await storage.get(at_once.result_key)
-
-
-async def test_a_picture_of_the_wrong_kind_becomes_a_failed_job_with_facts(
-    workshop: Workshop,
-) -> None:
-    caller = await workshop.caller()
-
-    (job_id,) = await workshop.queued(caller, picture=b"GIF89a" + bytes(64))
-    await workshop.work_off()
-
-    job = await workshop.cutouts.find(job_id)
-    assert (job.state, job.error_code) == (FAILED, "unsupported_format")
-    assert (job.error_kind, job.error_facts) == ("UnsupportedFormatError", {"format_name": "gif"})
-    assert (await workshop.balance(caller)).available == FREE_CREDITS
-
-
-async def test_too_many_pixels_are_refused_before_a_job(
-    open_workshop: Callable[..., Awaitable[Workshop]], astronaut: bytes
-) -> None:
-    workshop = await open_workshop(image_pixels_max=1000)
-    caller = await workshop.caller()
-
-    with pytest.raises(ImageTooLargeError):
-        await workshop.queued(caller, picture=astronaut)
-
-    assert await workshop.jobs_of(caller) == []
-
-
-async def test_a_submission_that_is_refused_leaves_no_upload(
-    workshop: Workshop, astronaut: bytes
-) -> None:
-    caller = await workshop.caller(concurrency_max=1)
-    (accepted,) = await workshop.queued(caller, picture=astronaut)
-
-    with pytest.raises(TooManyAtOnceError):
-        await workshop.queued(caller, picture=astronaut)
-
-    folders = list(storage_folder(workshop).joinpath("sources").glob("*/source"))
-    assert [folder.parent.name for folder in folders] == [str(accepted)]
-
-
-async def test_storage_that_comes_back_makes_the_job_after_all(
-    workshop: Workshop, astronaut: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caller = await workshop.caller()
-    (job_id,) = await workshop.queued(caller, picture=astronaut)
-    with monkeypatch.context() as patch:
-        make_storage_fail(workshop, patch)
-        await workshop.work_off()
-
-    handed_on = await workshop.cutouts.find(job_id)
-    assert (handed_on.state, handed_on.attempt) == (QUEUED, 2)
-    assert await workshop.claim() is None, "there is a pause before the next attempt"
-    await until(workshop.work_off)
-    assert (await workshop.cutouts.find(job_id)).state == SUCCEEDED
-    assert await workshop.captures_of(job_id) == 1
-
-
-async def test_a_worker_that_is_stopped_hands_its_job_back(
-    workshop: Workshop, big_picture: bytes
-) -> None:
-    caller = await workshop.caller()
-    (job_id,) = await workshop.queued(caller, picture=big_picture)
-    claimed = await workshop.claim()
-    assert claimed is not None
-    working = asyncio.create_task(workshop.cutouts.work(job_id, claimed.attempt))
-    await until(lambda: has_reached_a_stage(workshop, job_id))
-
-    working.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await working
-
-    handed_on = await workshop.cutouts.find(job_id)
-    assert (handed_on.state, handed_on.attempt, handed_on.progress) == (QUEUED, 2, 0)
-    assert await workshop.work_off() == 1
-    assert (await workshop.balance(caller)).available == FREE_CREDITS - PRICE
-
-
-async def test_progress_rises_with_the_stages(workshop: Workshop, big_picture: bytes) -> None:
-    caller = await workshop.caller()
-    (job_id,) = await workshop.queued(caller, picture=big_picture)
-    working = asyncio.create_task(workshop.work_off())
-
-    seen: list[tuple[str | None, int]] = []
-    while not working.done():
-        job = await workshop.cutouts.find(job_id)
-        seen.append((job.stage, job.progress))
-        await asyncio.sleep(0.01)
-    await working
-
-    progress = [percent for _, percent in seen]
-    assert progress == sorted(progress)
-    assert {stage for stage, _ in seen} > {None, "segment"}
-
-
-async def test_who_waits_is_told_as_soon_as_the_job_has_ended(
-    workshop: Workshop, astronaut: bytes
-) -> None:
-    caller = await workshop.caller()
-    (job_id,) = await workshop.queued(caller, picture=astronaut)
-
-    patient = asyncio.create_task(workshop.cutouts.wait(job_id, None, wait_s=20))
-    in_a_hurry = await workshop.cutouts.wait(job_id, None, wait_s=0.01)
-    await workshop.work_off()
-
-    assert in_a_hurry.state == QUEUED
-    assert (await asyncio.wait_for(patient, 5)).state == SUCCEEDED
-
-
-async def test_a_queued_job_is_cancelled_and_its_hold_released(
-    workshop: Workshop, astronaut: bytes
-) -> None:
-    caller = await workshop.caller()
-    (job_id,) = await workshop.queued(caller, picture=astronaut)
-
-    job = await workshop.cutouts.cancel(job_id, caller.key.account_id)
-    again = await workshop.cutouts.cancel(job_id, caller.key.account_id)
-
-    assert job.state == again.state == CANCELED
-    assert await workshop.work_off() == 0
-    assert (await workshop.balance(caller)).available == FREE_CREDITS
-    assert await workshop.foots(caller)
-
-
-async def test_a_job_that_was_begun_is_not_cancelled(workshop: Workshop, astronaut: bytes) -> None:
-    caller = await workshop.caller()
-    (job_id,) = await workshop.queued(caller, picture=astronaut)
-    claimed = await workshop.claim()
-    assert claimed is not None
-
-    job = await workshop.cutouts.cancel(job_id, caller.key.account_id)
-
-    assert job.state == PROCESSING
-    await workshop.cutouts.work(job_id, claimed.attempt)
-    assert (await workshop.cutouts.find(job_id)).state == SUCCEEDED
-
-
-async def test_a_job_is_found_by_its_owner_only(workshop: Workshop, astronaut: bytes) -> None:
-    owner, stranger = await workshop.caller(), await workshop.caller()
-    (job_id,) = await workshop.queued(owner, picture=astronaut)
-
-    assert (await workshop.cutouts.find(job_id, owner.key.account_id)).id == job_id
-    for account_id, asked in [(stranger.key.account_id, job_id), (None, uuid4())]:
-        with pytest.raises(JobNotFoundError):
-            await workshop.cutouts.find(asked, account_id)
-    with pytest.raises(JobNotFoundError):
-        await workshop.cutouts.cancel(job_id, stranger.key.account_id)
-    await workshop.work_off()
-
-
-# The fence -----------------------------------------------------------------------------------
-
-
-async def test_a_worker_that_lost_its_lease_charges_nothing(
-    workshop: Workshop, astronaut: bytes
-) -> None:
-    caller = await workshop.caller()
-    (job_id,) = await workshop.queued(caller, picture=astronaut)
-    zombie = await workshop.claim()
-    assert zombie is not None
-    await workshop.let_lease_run_out(job_id)
-    await workshop.sweeper.sweep()
-    successor = await workshop.claim()
-    assert successor is not None
-    assert (zombie.attempt, successor.attempt) == (1, 2)
-
-    # It wakes up with what it knew, and goes on as if nothing had happened.
-    await workshop.cutouts._attempts.work(zombie)
-
-    assert (await workshop.cutouts.find(job_id)).state == PROCESSING
-    assert await workshop.captures_of(job_id) == 0
-    with pytest.raises(ResultExpiredError):
-        await workshop.cutouts.storage.get(f"results/{job_id}/1.png")
-    await workshop.cutouts.work(job_id, successor.attempt)
-    assert (await workshop.cutouts.find(job_id)).result_key == f"results/{job_id}/2.png"
-    assert await workshop.captures_of(job_id) == 1
-    assert (await workshop.balance(caller)).available == FREE_CREDITS - PRICE
-
-
-async def test_a_ring_for_an_old_attempt_does_nothing(workshop: Workshop, astronaut: bytes) -> None:
-    caller = await workshop.caller()
-    (job_id,) = await workshop.queued(caller, picture=astronaut)
-
-    await workshop.cutouts.work(job_id, 1)
-
-    assert (await workshop.cutouts.find(job_id)).state == QUEUED, "it was not claimed"
-    await workshop.work_off()
-    await workshop.cutouts.work(job_id, 1)
-    assert await workshop.captures_of(job_id) == 1
-
-
-def make_storage_fail(workshop: Workshop, patch: pytest.MonkeyPatch) -> None:
-    """Break `put` for results. Patched, since a folder cannot be made read-only for root."""
-    storage = workshop.cutouts.storage
-
-    async def put(key: str, data: bytes) -> None:
-        raise StorageUnavailableError(f"{key}, {len(data)} bytes")
-
-    patch.setattr(storage, "put", put)
-
-
-def storage_folder(workshop: Workshop) -> Any:
-    return workshop.cutouts.storage._folder
-
-
 async def has_job_in(workshop: Workshop, caller: Any, state: str) -> bool:
     return any(job.state == state for job in await workshop.jobs_of(caller))
-
-
-async def has_reached_a_stage(workshop: Workshop, job_id: UUID) -> bool:
-    return (await workshop.cutouts.find(job_id)).stage is not None
-
-
-async def until(happens: Callable[[], Awaitable[Any]], *, seconds: float = 10) -> None:
-    """Ask again and again until it is so."""
-    async with asyncio.timeout(seconds):
-        while not await happens():  # noqa: ASYNC110 - it happens in the database
-            await asyncio.sleep(0.01)

@@ -1,5 +1,6 @@
 """The use case without HTTP: real customers, real jobs, real weights, on the run's own servers."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -7,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from sqlalchemy import func, select, text, update
 
 from billing.accounts import create_account
@@ -19,6 +21,7 @@ from gateway import jobs
 from gateway.admission import Admission
 from gateway.auth import Caller
 from gateway.cutouts import CutoutRequest, Cutouts
+from gateway.errors import StorageUnavailableError
 from gateway.inference import Inference
 from gateway.outbox import Bell
 from gateway.settings import Settings
@@ -165,3 +168,20 @@ def fresh_key() -> str:
 
 
 OpenWorkshop = Callable[..., Awaitable[Workshop]]
+
+
+def make_storage_fail(workshop: Workshop, patch: pytest.MonkeyPatch) -> None:
+    """Break `put` for results. Patched, since a folder cannot be made read-only for root."""
+    storage = workshop.cutouts.storage
+
+    async def put(key: str, data: bytes) -> None:
+        raise StorageUnavailableError(f"{key}, {len(data)} bytes")
+
+    patch.setattr(storage, "put", put)
+
+
+async def until(happens: Callable[[], Awaitable[Any]], *, seconds: float = 10) -> None:
+    """Ask again and again until it is so."""
+    async with asyncio.timeout(seconds):
+        while not await happens():  # noqa: ASYNC110 - it happens in the database
+            await asyncio.sleep(0.01)
