@@ -74,8 +74,9 @@ def refine(image: Image, mask: Mask, *, deadline_s: float | None = None) -> tupl
         deadline_s: a `time.monotonic()` moment; past it the solver stops where it is.
 
     Returns:
-        (H, W) uint8 alpha, 0..255, and `closed-form` (solved), `guided` (the deadline left time
-        for a single pass only) or `none` (the mask has no edge to refine).
+        (H, W) uint8 alpha, 0..255, and `closed-form` (solved), `guided` (a single pass: the
+        deadline left no time for more, or nothing was left to solve) or `none` (the mask has no
+        edge to refine).
     """
     size_px = _solving_size(image, mask)
     guide = reduced(image, size_px)
