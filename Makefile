@@ -31,6 +31,10 @@ up: $(VENV)/.product ## The whole stack on this machine until Ctrl-C
 test: $(VENV)/.dev ## The tests
 	$(BIN)/pytest
 
+test-browser: $(VENV)/.dev ## The tests of pages, in Chromium (installs it where it is missing)
+	@test -x /usr/bin/chromium || { apt-get update -qq && apt-get install -y -qq chromium; }
+	$(BIN)/pytest -m browser
+
 $(VENV)-training/.ready: requirements-training.lock
 	@test -x $(VENV)-training/bin/python || $(PYTHON) -m venv $(VENV)-training
 	$(VENV)-training/bin/pip install --quiet --disable-pip-version-check -r requirements-training.lock

@@ -35,6 +35,7 @@ from gateway.inference import Inference
 from gateway.limits import Limits
 from gateway.links import Links
 from gateway.outbox import Bell
+from gateway.playground.front import FrontController
 from gateway.settings import Settings
 from gateway.storage import Storage
 
@@ -123,6 +124,7 @@ def create_app(settings: Settings) -> Litestar:
             ReportsController,
             SchemaController,
             HealthController,
+            FrontController,
         ],
         dependencies={name: _given(thing) for name, thing in house.dependencies().items()},
         exception_handlers={Exception: answer_problem},
