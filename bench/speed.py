@@ -26,7 +26,7 @@ from core import CutoutOptions, Segmenter, cut_out, load_segmenter
 
 MEGAPIXELS = (1, 4, 12, 24)
 THREADS = 2
-RUNS = 5
+RUNS = 3
 MATTING_MEGAPIXELS_MAX = 1
 """Closed-form matting of the peer takes 40 s and 6 GB at 12 MP: measured at 1 MP only."""
 GOALS = {
