@@ -18,6 +18,7 @@ GatewayError
 ├── IdempotencyConflictError      same Idempotency-Key, still running
 ├── LeaseLostError                the attempt at a job is no longer ours
 ├── JobNotFoundError              no such job, or another account's
+├── JobBegunError                 too late to cancel it
 ├── ResultExpiredError            the result was purged
 ├── LinkInvalidError              signature wrong
 └── StorageUnavailableError       results cannot be written or read now
@@ -127,6 +128,10 @@ class JobNotFoundError(GatewayError):
     """No such job for this caller."""
 
 
+class JobBegunError(GatewayError):
+    """The job is in work: too late to cancel it."""
+
+
 class ResultExpiredError(GatewayError):
     """The result is past its time and purged."""
 
@@ -214,6 +219,7 @@ PROBLEMS: Final[dict[type[Exception], Problem]] = {
     DeadlineExceededError: Problem(504, "deadline_exceeded", "Processing took too long"),
     LeaseLostError: Problem(503, "overloaded", "Interrupted, try again", retryable=True),
     JobNotFoundError: Problem(404, "not_found", "Not found"),
+    JobBegunError: Problem(409, "conflict", "The task has begun and cannot be canceled"),
     LinkInvalidError: Problem(404, "not_found", "Not found"),
     ResultExpiredError: Problem(410, "result_expired", "The result has expired"),
     billing_errors.HoldNotOpenError: Problem(409, "conflict", "This request was already settled"),

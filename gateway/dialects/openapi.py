@@ -19,6 +19,7 @@ from gateway.dialects.openapi_parts import (
     KEYED,
     Document,
     answer,
+    body,
     components,
     file_answer,
     parameter,
@@ -87,6 +88,7 @@ def document(public_url: str) -> Document:
             "/v1/usage": {"get": _read_usage()},
             "/v1/statement.csv": {"get": _read_statement()},
         },
+        "webhooks": {name: {"post": _event(name)} for name in openapi_examples.WEBHOOKS},
         "components": components() | {"schemas": definitions},
     }
 
@@ -179,12 +181,14 @@ def _cancel_task() -> Document:
         "parameters": [_path("task_id", openapi_examples.TASK_ID)],
         "responses": {
             "200": answer(
-                "How it stands now: canceled, or past that.",
+                "How it ended: canceled, now or before, or as it had ended already.",
                 (*KEYED, "X-Credits-Charged"),
                 openapi_examples.TASKS,
             ),
             **refusals(
-                (*KEY_CODES, *OUR_CODES, "not_found"), KEYED, revid_documents.refusal_document
+                (*KEY_CODES, *OUR_CODES, "not_found", "conflict"),
+                KEYED,
+                revid_documents.refusal_document,
             ),
         },
     }
@@ -276,6 +280,26 @@ def _read_statement() -> Document:
             },
             **_own_refusals(),
         },
+    }
+
+
+def _event(name: str) -> Document:
+    """Say what we send: to `webhook_url`, or to the account's URL of alerts."""
+    text = {"type": "string"}
+    return {
+        "operationId": name,
+        "tags": ["Webhooks"],
+        "summary": "Signed as Standard Webhooks has it; tried for a day, at least once.",
+        "parameters": [
+            parameter("webhook-id", "header", "The same at each attempt.", text, "msg_2f"),
+            parameter("webhook-timestamp", "header", "Unix time.", text, "1795172400"),
+            parameter("webhook-signature", "header", "One or two.", text, "v1,K5oZfz…="),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {JSON: body({"event": openapi_examples.WEBHOOKS[name]})},
+        },
+        "responses": {"2XX": {"description": "Heard. Anything else: it is told again."}},
     }
 
 

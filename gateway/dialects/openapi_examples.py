@@ -118,6 +118,59 @@ STATEMENT: Final = (
     f"2026-11-20T10:30:00+00:00,2,hold,{TASK_ID},0,50000,49975,25,{TASK_ID},\n"
     f"2026-11-20T10:30:02+00:00,3,capture,{TASK_ID},-25,49975,49975,0,{TASK_ID},\n"
 )
+_JOB: Final[dict[str, Any]] = {
+    "job_id": TASK_ID,
+    "dialect": "revid",
+    "request_id": "a1b2c3",
+    "state": "canceled",
+    "created_at": "2026-11-20T10:30:00Z",
+    "finished_at": "2026-11-20T10:30:02.450000Z",
+    "charged_credits": 0,
+}
+_EVENT: Final = {"timestamp": "2026-11-20T10:30:02.450000Z"}
+WEBHOOKS: Final[dict[str, dict[str, Any]]] = {
+    "cutout.succeeded": {
+        "type": "cutout.succeeded",
+        **_EVENT,
+        "data": _JOB
+        | {
+            "state": "succeeded",
+            "charged_credits": 25,
+            "width_px": 512,
+            "height_px": 512,
+            "result_bytes": 314572,
+            "media_type": "image/png",
+            "confidence": 0.97,
+            "model": "u2net",
+            "format": "png",
+            "reasons": ["touches_frame"],
+            "warnings": ["low_resolution"],
+            "result_expires_at": "2026-11-21T10:30:02.450000Z",
+            "image_url": CODIA_OK["data"]["image_url"],
+        },
+    },
+    "cutout.failed": {
+        "type": "cutout.failed",
+        **_EVENT,
+        "data": _JOB
+        | {
+            "state": "failed",
+            "error": {"code": "unsupported_format", "message": "Unsupported image format"},
+        },
+    },
+    "cutout.canceled": {"type": "cutout.canceled", **_EVENT, "data": _JOB},
+    "credits.threshold_crossed": {
+        "type": "credits.threshold_crossed",
+        **_EVENT,
+        "data": {
+            "account_id": "0d6ff0c1-4a75-4a36-9f4e-2f0f3f8f7f55",
+            "percent": 80,
+            "consumed": 40000,
+            "available": 10000,
+            "period_end": "2026-12-20T10:30:00Z",
+        },
+    },
+}
 _ENDING: Final = {"credits": 1200, "at": "2026-11-24T00:00:00Z"}
 ACCOUNTS: Final[dict[str, dict[str, Any]]] = {
     "usual": _ACCOUNT,

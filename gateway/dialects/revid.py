@@ -32,7 +32,7 @@ from gateway.dialects.revid_documents import (
     refusal_document,
     task_document,
 )
-from gateway.errors import InvalidRequestError, JobNotFoundError, Problem
+from gateway.errors import InvalidRequestError, JobBegunError, JobNotFoundError, Problem
 from gateway.settings import Settings
 from gateway.storage import Storage
 from gateway.tables import SUCCEEDED, Job
@@ -152,8 +152,15 @@ class RevidController(Controller):
         cutouts: NamedDependency[Cutouts],
         settings: NamedDependency[Settings],
     ) -> Response[dict[str, Any]]:
-        """Cancel a task that waits; one that has begun goes on, and the answer says so."""
-        return answer_task(await cutouts.cancel(job.id, caller.key.account_id), settings)
+        """Cancel a task that waits; one that has ended is answered as it ended.
+
+        Raises:
+            JobBegunError: it is in work, and goes on.
+        """
+        job = await cutouts.cancel(job.id, caller.key.account_id)
+        if not job.has_ended:
+            raise JobBegunError
+        return answer_task(job, settings)
 
     @route(
         "/output/{filename:str}",

@@ -6,10 +6,14 @@ from typing import Any
 from httpx import AsyncClient, Response
 from litestar import Litestar
 
+from gateway.app import House
+from gateway.deliverer import Deliverer
 from gateway.dialects.codia import RemoveBgForm
 from gateway.dialects.forms import OptionsForm
 from gateway.dialects.openapi import document
+from gateway.endpoints import set_alert_url
 from gateway.errors import INTERNAL, METHOD_NOT_ALLOWED, PROBLEMS
+from gateway.webhooks import deliveries_of
 from tests.gateway.web import Customer, MakeClient, WorkOff, web_server
 
 DOCUMENT = document("https://cutout.test")
@@ -175,6 +179,32 @@ async def test_the_reports_examples_replay(
             answer = await client.get(path, headers=customer.bearer, params=params)
             assert_as_documented(answer, path, "GET")
             assert answer.status_code == (400 if "to" in params else 200)
+
+
+async def test_what_webhooks_tell_is_as_documented(
+    client: AsyncClient, customer: Customer, work: WorkOff, house: House, astronaut: bytes
+) -> None:
+    async def start(source: bytes) -> str:
+        fields = {"webhook_url": "https://example.com/hook"}
+        answer = await client.post(
+            REVID, headers=customer.x_api_key, data=fields, files={"file": source}
+        )
+        return f"/api/get/{answer.json()['task_id']}"
+
+    async with house.sessions.begin() as db:
+        await set_alert_url(db, customer.account_id, "https://example.com/alerts", actor="test")
+    await client.delete(await start(astronaut), headers=customer.x_api_key)
+    for source in (*[astronaut] * 5, b"GIF89a"):  # five: half of the free plan's credits
+        await start(source)
+        await work()
+
+    async with house.sessions.begin() as db:
+        deliveries = await deliveries_of(db, customer.account_id)
+    assert {delivery.kind for delivery in deliveries} == set(DOCUMENT["webhooks"])
+    for delivery in deliveries:
+        event = Deliverer(house.sessions, house.settings).document_of(delivery)
+        told = DOCUMENT["webhooks"][delivery.kind]["post"]["requestBody"]["content"]
+        assert fits(event, told["application/json"]["schema"]), event
 
 
 async def test_the_account_example_replays(client: AsyncClient, customer: Customer) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from sqlalchemy import func, update
 
 from billing.posting import Balance
+from gateway import jobs
 from gateway.app import House
 from gateway.tables import Job
 from tests.gateway.web import Customer, MakeClient, NewCustomer, ReadBalance, WorkOff
@@ -226,6 +227,35 @@ async def test_a_waiting_task_can_be_canceled_for_free_by_its_owner(
     assert answer.json()["status"] == "failed"
     assert answer.json()["message"] == "Background removal failed: Canceled"
     assert (await balance(customer)).available == 250
+
+
+async def test_a_task_in_work_is_not_canceled_and_the_refusal_says_so(
+    client: AsyncClient, customer: Customer, house: House, astronaut: bytes, balance: ReadBalance
+) -> None:
+    task_id = (await submit(client, customer, astronaut, model="cutout-lite")).json()["task_id"]
+    while (job := await claimed(house)).id != UUID(task_id):
+        pass  # what other tests have left
+
+    refused = await client.delete(f"/api/get/{task_id}", headers=customer.x_api_key)
+
+    assert refused.status_code == 409
+    assert refused.json() == {
+        "success": False,
+        "status": "failed",
+        "message": "The task has begun and cannot be canceled",
+        "error": "conflict",
+    }
+    await house.cutouts.work(job.id, job.attempt)
+    late = await client.delete(f"/api/get/{task_id}", headers=customer.x_api_key)
+    assert (late.status_code, late.json()["status"]) == (200, "completed")
+    assert await balance(customer) == Balance(225, 0, 25, 0, 0)
+
+
+async def claimed(house: House) -> Job:
+    async with house.sessions.begin() as db:
+        job = await jobs.claim(db, lease=house.settings.lease)
+    assert job is not None
+    return job
 
 
 async def test_options_reach_the_cutout(
