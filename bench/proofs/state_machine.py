@@ -27,7 +27,7 @@ EXAMPLES_A_ROUND = 50
 
 def prove(database_url: str, *, steps: int, first_seed: int) -> None:
     with asyncio.Runner() as runner:
-        engine = make_engine(database_url)
+        engine = make_engine(database_url, pool_pre_ping=False)
         sessions = make_sessions(engine)
         runner.run(ensure_machine_plans(sessions))
         base = machine_for(runner, sessions)

@@ -130,8 +130,9 @@ async def test_what_was_not_charged_cannot_be_refunded(
     db: AsyncSession, open_account: Opens
 ) -> None:
     account_id = await open_account()
-    job_id = await held(db, account_id, at=AT)
-    for which in (job_id, uuid4()):
+    job_id, released = [await held(db, account_id, at=AT) for _ in range(2)]
+    await ledger.release(db, released, reason="failed", at=AT)
+    for which in (job_id, released, uuid4()):
         with pytest.raises(HoldNotOpenError):
             await ledger.refund(db, which, actor="support", reason="x", at=AT)
 
