@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing.db import SessionFactory
 from gateway import webhooks
 from gateway.endpoints import secrets_of
-from gateway.errors import UrlNotAllowedError
+from gateway.errors import OverloadedError, UrlNotAllowedError
 from gateway.links import Links
 from gateway.pinned import PinnedBackend
 from gateway.reach import Reach, system_tls
@@ -69,7 +69,7 @@ class Deliverer:
                 try:
                     await self._start_due()
                 except Exception as exc:
-                    log.warning("webhooks.failed", exc_info=None if is_away(exc) else exc)
+                    log.warning("webhooks.failed", exc_info=_worth_a_trace(exc))
                 await self._wait()
         finally:
             for task in self._under_way:
@@ -97,19 +97,28 @@ class Deliverer:
         while len(self._under_way) < self._settings.webhook_concurrency_max:
             shares = Counter(self._under_way.values())
             busy = [account_id for account_id, n in shares.items() if n >= self._share_max]
-            claiming = partial(webhooks.claim, lease=self._lease, busy=busy)
-            delivery = await persist(self._sessions, claiming, patience=self._lease)
-            if delivery is None:
+            claiming = partial(self._claim, busy)
+            claimed = await persist(self._sessions, claiming, patience=self._lease)
+            if claimed is None:
                 break
-            task = asyncio.create_task(self._deliver(delivery))
+            delivery, secrets = claimed
+            task = asyncio.create_task(self._deliver(delivery, secrets))
             self._under_way[task] = delivery.account_id
             task.add_done_callback(self._under_way.pop)
             count += 1
         return count
 
-    async def _deliver(self, delivery: WebhookDelivery) -> None:
+    async def _claim(
+        self, busy: list[UUID], db: AsyncSession
+    ) -> tuple[WebhookDelivery, list[bytes]] | None:
+        delivery = await webhooks.claim(db, lease=self._lease, busy=busy)
+        if delivery is None:
+            return None
+        return delivery, await secrets_of(db, delivery.account_id, self._master)
+
+    async def _deliver(self, delivery: WebhookDelivery, secrets: list[bytes]) -> None:
         try:
-            told = await self._tell(delivery)
+            told = await self._tell(delivery, secrets)
             pause = webhooks.pause_after(delivery.tries, self._settings.webhook_retry_pause)
             pause *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
             noting = partial(
@@ -122,18 +131,12 @@ class Deliverer:
             state = await persist(self._sessions, noting, patience=self._lease)
         except Exception as exc:
             # It is due again when its lease is over.
-            log.warning("webhook.lost", exc_info=None if is_away(exc) else exc, **_names(delivery))
+            log.warning("webhook.lost", exc_info=_worth_a_trace(exc), **_names(delivery))
             return
         facts = {"outcome": told.outcome, "status": told.status, "ms": told.ms, "state": state}
         log.info("webhook.attempted", attempt=delivery.attempt, **facts, **_names(delivery))
 
-    async def _tell(self, delivery: WebhookDelivery) -> Told:
-        account_id = delivery.account_id
-
-        async def read(db: AsyncSession) -> list[bytes]:
-            return await secrets_of(db, account_id, self._master)
-
-        secrets = await persist(self._sessions, read, patience=self._lease)
+    async def _tell(self, delivery: WebhookDelivery, secrets: list[bytes]) -> Told:
         body = msgspec.json.encode(self.document_of(delivery))
         headers = sign(name_of(delivery.id), datetime.now(UTC), body, secrets)
         started_at = time.monotonic()
@@ -201,6 +204,11 @@ def _outcome_of(status: int) -> Outcome:
 def name_of(delivery_id: UUID) -> str:
     """Name a delivery for its receiver: the `webhook-id`."""
     return f"msg_{delivery_id.hex}"
+
+
+def _worth_a_trace(exc: Exception) -> Exception | None:
+    """Only what is not Postgres being away."""
+    return None if is_away(exc) or isinstance(exc, OverloadedError) else exc
 
 
 def _names(delivery: WebhookDelivery) -> dict[str, Any]:

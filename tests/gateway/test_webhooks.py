@@ -1,23 +1,29 @@
 """Webhooks: written with what they tell, told at least once, to public receivers only."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.credits import grant_credits
 from core.errors import NoForegroundError
 from gateway import jobs, settle, webhooks
 from gateway.deliverer import Deliverer
 from gateway.endpoints import rotate_secret, secrets_of, set_alert_url
+from gateway.errors import LeaseLostError
+from gateway.links import Links
 from gateway.settle import Failure
 from gateway.signing import master_of, written
 from gateway.tables import (
@@ -25,8 +31,11 @@ from gateway.tables import (
     DELIVERED,
     FAILED,
     PENDING,
+    PROCESSING,
     QUEUED,
     SUCCEEDED,
+    Fence,
+    Job,
     WebhookAttempt,
     WebhookDelivery,
 )
@@ -95,6 +104,7 @@ async def test_a_cutout_is_told_signed_and_can_be_downloaded_by_what_is_told(
 
     (heard,) = receiver.heard
     delivery = await only_delivery(workshop, account_id)
+    assert delivery.job_id is not None
     async with workshop.sessions.begin() as db:
         secrets = await secrets_of(db, account_id, master_of(workshop.settings))
     assert heard.is_signed_with(written(secrets[0]))
@@ -105,7 +115,10 @@ async def test_a_cutout_is_told_signed_and_can_be_downloaded_by_what_is_told(
     assert (document["type"], document["data"]["state"]) == ("cutout.succeeded", SUCCEEDED)
     assert document["data"]["job_id"] == str(delivery.job_id)
     assert document["data"]["charged_credits"] == 25
-    assert document["data"]["image_url"].startswith(f"http://127.0.0.1:8000/r/{delivery.job_id}.")
+    link = httpx.URL(document["data"]["image_url"])
+    assert link.path == f"/r/{delivery.job_id}.png"
+    links = Links(workshop.settings.public_url, "link-secret-of-the-tests")
+    links.verify(delivery.job_id, "png", link.params["expires"], link.params["signature"])
     assert delivery.state == DELIVERED
     assert await deliverer(workshop).deliver_due() == 0
 
@@ -256,6 +269,51 @@ async def test_nothing_is_told_of_what_was_rolled_back(workshop: Workshop) -> No
         assert await settle.fail(db, job.fence, Failure.of(NoForegroundError(0.1)))
         assert not await settle.cancel(db, job.fence, states=(QUEUED, CANCELED))
     assert (await only_delivery(workshop, caller.key.account_id)).kind == "cutout.failed"
+
+
+@given(steps=st.lists(st.sampled_from(["claim", "succeed", "fail", "cancel", "retry"]), max_size=9))
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_however_a_job_goes_it_is_told_once_if_it_has_ended(
+    workshop: Workshop, steps: list[str]
+) -> None:
+    caller = await workshop.caller()
+    request = workshop.request(caller, b"x", dialect="revid", webhook_url="https://example.com/")
+    job_id = (await workshop.cutouts.submit(request)).job_id
+    late = (await workshop.cutouts.find(job_id)).fence
+    for step in steps:
+        job = await workshop.cutouts.find(job_id)
+        for fence in {late, job.fence}:
+            with contextlib.suppress(LeaseLostError):
+                async with workshop.sessions.begin() as db:
+                    await take(step, db, job, fence)
+        late = job.fence
+
+    job = await workshop.cutouts.find(job_id)
+    async with workshop.sessions.begin() as db:
+        told = [delivery.kind for delivery in await deliveries_of(db, job.account_id)]
+        await settle.cancel(db, job.fence, states=(QUEUED, PROCESSING))
+    assert told == ([f"cutout.{job.state}"] if job.has_ended else [])
+
+
+async def take(step: str, db: AsyncSession, job: Job, fence: Fence) -> None:
+    """Take one step of a job's life, whoever is late for it included."""
+    match step:
+        case "claim":
+            await db.execute(
+                update(Job)
+                .where(Job.id == fence.job_id, Job.state == QUEUED)
+                .values(state=PROCESSING, lease_until=func.now() + timedelta(minutes=1))
+            )
+        case "succeed":
+            await settle.succeed(db, fence, {"result_key": "nowhere", "extension": "png"})
+        case "fail":
+            await settle.fail(db, fence, Failure("overloaded"))
+        case "cancel":
+            await settle.cancel(db, fence, states=(QUEUED,))
+        case "retry" if job.state == PROCESSING and job.fence == fence:
+            await settle.retry_or_fail(db, job, Failure("overloaded"), attempts_max=3)
 
 
 async def test_without_a_url_nothing_is_written(workshop: Workshop, astronaut: bytes) -> None:
