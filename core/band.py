@@ -18,7 +18,7 @@ def band_tiles(wanted: NDArray[Any]) -> Iterator[Tile]:
     height_px, width_px = wanted.shape
     for top in range(0, height_px, TILE_PX):
         rows = slice(top, min(height_px, top + TILE_PX))
-        columns = cv2.reduce(wanted[rows], 0, cv2.REDUCE_MAX).ravel()
+        columns = wanted[rows].max(0)
         held = np.maximum.reduceat(columns, np.arange(0, width_px, TILE_PX)) > 0
         edges = np.flatnonzero(np.diff(np.concatenate([[False], held, [False]]).astype(np.int8)))
         for first, last in zip(edges[::2], edges[1::2], strict=True):
@@ -31,10 +31,11 @@ def reduced(plane: NDArray[Any], size_px: tuple[int, int]) -> NDArray[Any]:
     Each result is the mean of about `SAMPLES_PER_SIDE` squared samples of its area: taking all of
     them would cost 12 megapixels 20 ms, for noise that is already averaged away.
     """
-    stride = max(1, min(plane.shape[0] // size_px[1], plane.shape[1] // size_px[0]))
-    stride = max(1, stride // SAMPLES_PER_SIDE)
-    samples = np.ascontiguousarray(plane[stride // 2 :: stride, stride // 2 :: stride])
-    return np.asarray(cv2.resize(samples, size_px, interpolation=cv2.INTER_AREA))
+    stride = min(plane.shape[0] // size_px[1], plane.shape[1] // size_px[0]) // SAMPLES_PER_SIDE
+    if stride > 1:
+        samples_px = (plane.shape[1] // stride, plane.shape[0] // stride)
+        plane = np.asarray(cv2.resize(plane, samples_px, interpolation=cv2.INTER_NEAREST_EXACT))
+    return np.asarray(cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA))
 
 
 def scaled_up(planes: NDArray[Any], tile: Tile, size_px: tuple[int, int]) -> NDArray[Any]:
