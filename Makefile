@@ -6,7 +6,7 @@ UV := UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test prove check bench bench-quick test-browser test-training lock format clean
+.PHONY: help demo up weights test prove check bench bench-quick test-browser test-training lock format clean
 
 help: ## What can be typed
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ demo: $(VENV)/.product ## Cut real photographs out through both dialects, on emb
 
 up: $(VENV)/.product ## The whole stack on this machine until Ctrl-C
 	$(BIN)/cutout up
+
+weights: $(VENV)/.dev ## Download weights, as in `make weights MODEL=u2net`
+	$(BIN)/cutout models pull $(or $(MODEL),$(error say which: make weights MODEL=u2net))
 
 test: $(VENV)/.dev ## The tests
 	$(BIN)/pytest

@@ -1,6 +1,6 @@
 """The container's health check: exit code 0 if the gateway on this machine answers.
 
-Light on purpose: it runs every few seconds.
+Light on purpose: it runs every few seconds, and reads no settings but the port.
 """
 
 import http.client

@@ -14,6 +14,7 @@ from pydantic import Field, PostgresDsn, RedisDsn, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Positive = Annotated[int, Field(gt=0)]
+Secret = Annotated[SecretStr, Field(min_length=32)]
 PositiveSpan = Annotated[timedelta, Field(gt=timedelta(0))]
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -37,6 +38,8 @@ class Settings(BaseSettings):
     """The application's role: it may append to the ledger, never change it."""
     database_owner_url: PostgresDsn | None = None
     """The role that migrates; `database_url` where one role does both."""
+    database_connections_max: Positive = 15
+    """Of each gateway and each worker."""
     redis_url: RedisDsn = RedisDsn("redis://127.0.0.1:6379/0")
     storage_url: str = "file:///var/lib/cutout"
     bind_host: str = "127.0.0.1"
@@ -45,10 +48,10 @@ class Settings(BaseSettings):
     """What links begin with; the `Host` header is never believed."""
 
     # Secrets.
-    key_peppers: dict[int, SecretStr]
+    key_peppers: dict[int, Secret]
     """Version -> pepper of API-key hashes; the highest version is used for new keys."""
-    link_secret: SecretStr
-    webhook_secret: SecretStr | None = None
+    link_secret: Secret
+    webhook_secret: Secret | None = None
     """What the accounts' webhook secrets are derived from; `link_secret` where unset."""
 
     # Weights and inference.

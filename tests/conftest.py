@@ -57,7 +57,8 @@ def redis_url(services: Embedded) -> str:
 @pytest.fixture(scope="session")
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """Connect as the application: it may append to the ledger, not change it."""
-    engine = make_engine(database_url)
+    # Patient: a test of a race opens a hundred transactions at once, on a busy machine.
+    engine = make_engine(database_url, pool_timeout=30)
     yield engine
     await engine.dispose()
 
@@ -99,8 +100,8 @@ def make_settings(
             "database_owner_url": database_owner_url,
             "redis_url": redis_url,
             "storage_url": f"file://{tmp_path}/storage",
-            "key_peppers": {1: "pepper-of-the-tests"},
-            "link_secret": "link-secret-of-the-tests",
+            "key_peppers": {1: "pepper-of-the-tests-and-nobody-else"},
+            "link_secret": "link-secret-of-the-tests-and-nobody-else",
             "weights_dir": None,  # whatever this machine has pulled
             "missing_weights": "substitute",
         }

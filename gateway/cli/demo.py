@@ -47,10 +47,10 @@ def demo(
         raise typer.Exit(1) from exc
     screen.print(f"\nDone in {time.monotonic() - started:.1f} s. Next:\n")
     screen.print(
-        "  make up                       the same stack, kept running, with curls to paste\n"
-        "  cutout remove PHOTO -o OUT    your own photographs, no server\n"
-        "  cutout models pull u2net      better weights than the small ones that ship\n"
-        "  docs/dialects.md              every option, header and error of both dialects",
+        "  make up                                  the same stack, kept running, with curls\n"
+        "  .venv/bin/cutout remove PHOTO -o OUT     your own photographs, no server\n"
+        "  make weights MODEL=u2net                 better weights than the small ones that ship\n"
+        "  docs/dialects.md                         every option, header and error",
         soft_wrap=True,
     )
 

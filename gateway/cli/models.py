@@ -89,7 +89,10 @@ def _find(name: str, folder: Path) -> Path | None:
 
 def _download(name: str, folder: Path) -> None:
     if find_spec("rembg") is None:
-        say_failed(screen, "rembg does the download: pip install 'cutout-gateway[models]'")
+        say_failed(
+            screen,
+            f"rembg does the download and is not installed: `make weights MODEL={name}` does both",
+        )
         raise typer.Exit(1)
     screen.print(f"Downloading {name} (the first time, rembg needs most of a minute to start) …")
     done = subprocess.run(  # noqa: S603 - our own command

@@ -135,7 +135,7 @@ class Stack:
         return {
             "CUTOUT_DATABASE_URL": self.services.database_url,
             "CUTOUT_REDIS_URL": self.services.redis_url,
-            "CUTOUT_STORAGE_URL": f"file://{self.data_dir}/storage",
+            "CUTOUT_STORAGE_URL": (self.data_dir / "storage").as_uri(),
             "CUTOUT_BIND_HOST": HOST,
             "CUTOUT_BIND_PORT": str(self.port),
             "CUTOUT_PUBLIC_URL": self.url,

@@ -18,7 +18,7 @@ from gateway import auth
 from gateway.auth import LOOKUPS_MAX, Authenticator
 from gateway.errors import MissingKeyError, OverloadedError
 
-HASHER = KeyHasher({1: "pepper"})
+HASHER = KeyHasher({1: "pepper-of-the-tests-and-nobody-else"})
 HOME, AWAY = "198.51.100.7", "203.0.113.9"
 
 

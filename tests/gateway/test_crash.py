@@ -52,7 +52,7 @@ class Ground:
             "CUTOUT_REDIS_URL": self.services.redis_url,
             "CUTOUT_STORAGE_URL": f"file://{self.folder}/storage",
             "CUTOUT_KEY_PEPPERS": f'{{"1": "{PEPPERS[1]}"}}',
-            "CUTOUT_LINK_SECRET": "link-secret-of-the-tests",
+            "CUTOUT_LINK_SECRET": "link-secret-of-the-tests-and-nobody-else",
             "CUTOUT_MISSING_WEIGHTS": "substitute",
             "CUTOUT_PRELOAD_MODELS": '["cutout-lite"]',
             "CUTOUT_INFERENCE_SLOTS": "1",
@@ -65,7 +65,7 @@ class Ground:
             "redis_url": self.services.redis_url,
             "storage_url": f"file://{self.folder}/storage",
             "key_peppers": PEPPERS,
-            "link_secret": "link-secret-of-the-tests",
+            "link_secret": "link-secret-of-the-tests-and-nobody-else",
         }
         return Settings(**ours)
 

@@ -99,8 +99,8 @@ async def main():
     redis = Redis(port=int(sys.argv[1]))
     settings = Settings(
         database_url="postgresql://nobody@127.0.0.1/nothing",
-        key_peppers={1: "pepper"},
-        link_secret="secret",
+        key_peppers={1: "pepper-of-the-tests-and-nobody-else"},
+        link_secret="link-secret-of-the-tests-and-nobody-else",
     )
     limits = Limits(redis, settings)
     taken = 0

@@ -85,8 +85,8 @@ async def served(
         database_url=PostgresDsn(database_url),
         redis_url=RedisDsn(redis_url),
         storage_url=f"file://{tmp_path_factory.mktemp('storage')}",
-        key_peppers={1: SecretStr("pepper-of-the-tests")},
-        link_secret=SecretStr("link-secret-of-the-tests"),
+        key_peppers={1: SecretStr("pepper-of-the-tests-and-nobody-else")},
+        link_secret=SecretStr("link-secret-of-the-tests-and-nobody-else"),
         missing_weights="substitute",
         default_model="cutout-lite",
     )

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from gateway.settings import Settings, child_environment, read_settings
 
 ROOT = Path(__file__).parents[2]
+SECRET = "a-secret-of-the-tests-and-nobody-else"
 REQUIRED: dict[str, Any] = {
     "database_url": "postgresql://cutout:x@127.0.0.1/cutout",
-    "key_peppers": {1: "pepper"},
-    "link_secret": "secret",
+    "key_peppers": {1: "pepper-of-the-tests-and-nobody-else"},
+    "link_secret": "link-secret-of-the-tests-and-nobody-else",
 }
 # No default: the example shows what one looks like.
 EXAMPLES = {
@@ -36,7 +37,12 @@ def test_the_page_has_one_heading_per_setting() -> None:
 def test_the_example_has_every_setting_and_its_true_default(tmp_path: Path) -> None:
     example = (ROOT / ".env.example").read_text()
     live = tmp_path / "env"
-    live.write_text(re.sub(r"^# (CUTOUT_)", r"\1", example, flags=re.MULTILINE))
+    shown = re.sub(r"^# (CUTOUT_)", r"\1", example, flags=re.MULTILINE)
+    with pytest.raises(ValidationError, match="at least 32"):  # as it is copied, it never starts
+        live.write_text(shown)
+        read_settings(live)
+    filled = shown.replace('"1": ""', f'"1": "{SECRET}"').replace("=''", f"='{SECRET}'")
+    live.write_text(filled)
     read = read_settings(live)
     default = Settings(**REQUIRED)
     assert re.findall(r"^CUTOUT_(\w+)=", live.read_text(), re.MULTILINE) == [
@@ -63,6 +69,9 @@ def test_the_page_tells_the_same_defaults_as_the_example() -> None:
         ({"link_ttl": timedelta(days=2)}, "link_ttl"),
         ({"bind_host": "0.0.0.0", "fetch_allow_loopback": True}, "public bind_host"),  # noqa: S104
         ({"key_peppers": {}}, "at least one version"),
+        ({"key_peppers": {1: ""}}, "at least 32"),
+        ({"link_secret": "short"}, "at least 32"),
+        ({"webhook_secret": "short"}, "at least 32"),
         ({"upload_bytes_max": 0}, "greater than 0"),
         ({"no_such_setting": 1}, "Extra inputs"),
     ],
@@ -80,8 +89,8 @@ def test_the_environment_wins_over_the_file(
     file = tmp_path / "up.env"
     file.write_text(
         "CUTOUT_DATABASE_URL='postgresql://a:b@127.0.0.1/c'\n"
-        'CUTOUT_KEY_PEPPERS=\'{"1": "pepper"}\'\n'
-        "CUTOUT_LINK_SECRET='secret'\n"
+        'CUTOUT_KEY_PEPPERS=\'{"1": "pepper-of-the-tests-and-nobody-else"}\'\n'
+        "CUTOUT_LINK_SECRET='link-secret-of-the-tests-and-nobody-else'\n"
         "CUTOUT_BIND_PORT='9000'\n"
     )
     monkeypatch.setenv("CUTOUT_BIND_PORT", "9001")

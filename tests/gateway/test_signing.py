@@ -43,8 +43,8 @@ def test_only_the_account_and_version_that_signed_can_check(
 
 def test_a_secret_of_its_own_makes_webhooks_independent_of_links() -> None:
     account_id = uuid4()
-    shared = master_of(settings_with(link_secret="one"))
+    shared = master_of(settings_with(link_secret="one" * 12))
     assert derive_secret(shared, account_id, 1) != shared
-    first = master_of(settings_with(link_secret="one", webhook_secret="mine"))
-    second = master_of(settings_with(link_secret="two", webhook_secret="mine"))
+    first = master_of(settings_with(link_secret="one" * 12, webhook_secret="mine" * 8))
+    second = master_of(settings_with(link_secret="two" * 12, webhook_secret="mine" * 8))
     assert first == second != shared

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing.errors import TooManyAtOnceError
 from core import CutoutOptions
@@ -17,6 +20,7 @@ from gateway.errors import (
     ResultExpiredError,
 )
 from gateway.tables import CANCELED, FAILED, PROCESSING, QUEUED, SUCCEEDED
+from gateway.waiting import Waiting
 from tests.gateway.workshop import Workshop, make_storage_fail, until
 
 PRICE = 25
@@ -163,6 +167,44 @@ async def test_who_waits_is_told_as_soon_as_the_job_has_ended(
 
     assert in_a_hurry.state == QUEUED
     assert (await asyncio.wait_for(patient, 5)).state == SUCCEEDED
+
+
+async def test_many_who_wait_cost_one_look_at_the_database_at_a_time(
+    workshop: Workshop, astronaut: bytes, engine: AsyncEngine
+) -> None:
+    caller = await workshop.caller()
+    (job_id,) = await workshop.queued(caller, picture=astronaut)
+    asked: list[str] = []
+
+    def note(*said: Any) -> None:
+        asked.append(said[2])
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    await asyncio.gather(
+        *(workshop.cutouts.wait(job_id, None, wait_s=1.5) for _ in range(60)),
+    )
+    event.remove(engine.sync_engine, "before_cursor_execute", note)
+
+    looks = [said for said in asked if "FROM job" in said]
+    assert len(looks) <= 2 * 60 + 7, "one as each comes, one as he goes, one for all each 250 ms"
+    await workshop.work_off()
+
+
+async def test_who_comes_when_too_many_wait_is_answered_at_once(
+    workshop: Workshop, astronaut: bytes
+) -> None:
+    caller = await workshop.caller()
+    (job_id,) = await workshop.queued(caller, picture=astronaut)
+    cutouts = replace(workshop.cutouts, waiting=Waiting(waiting_max=1))
+    first = asyncio.create_task(cutouts.wait(job_id, None, wait_s=20))
+    await asyncio.sleep(0.2)
+
+    assert (await asyncio.wait_for(cutouts.wait(job_id, None, wait_s=20), 10)).state == QUEUED
+    assert not first.done()
+
+    await workshop.work_off()
+    assert (await first).state == SUCCEEDED
+    await cutouts.close()
 
 
 async def test_a_queued_job_is_cancelled_and_its_hold_released(

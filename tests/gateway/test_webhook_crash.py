@@ -34,7 +34,7 @@ class Workers:
             "CUTOUT_DATABASE_URL": str(settings.database_url),
             "CUTOUT_REDIS_URL": str(settings.redis_url),
             "CUTOUT_STORAGE_URL": settings.storage_url,
-            "CUTOUT_KEY_PEPPERS": '{"1": "pepper-of-the-tests"}',
+            "CUTOUT_KEY_PEPPERS": '{"1": "pepper-of-the-tests-and-nobody-else"}',
             "CUTOUT_LINK_SECRET": settings.link_secret.get_secret_value(),
             "CUTOUT_MISSING_WEIGHTS": "substitute",
             "CUTOUT_PRELOAD_MODELS": '["cutout-lite"]',

@@ -117,7 +117,7 @@ async def test_a_cutout_is_told_signed_and_can_be_downloaded_by_what_is_told(
     assert document["data"]["charged_credits"] == 25
     link = httpx.URL(document["data"]["image_url"])
     assert link.path == f"/r/{delivery.job_id}.png"
-    links = Links(workshop.settings.public_url, "link-secret-of-the-tests")
+    links = Links(workshop.settings.public_url, "link-secret-of-the-tests-and-nobody-else")
     links.verify(delivery.job_id, "png", link.params["expires"], link.params["signature"])
     assert delivery.state == DELIVERED
     assert await deliverer(workshop).deliver_due() == 0

@@ -30,7 +30,7 @@ from gateway.storage import Storage
 from gateway.sweep import Sweeper
 from gateway.tables import Job
 
-PEPPERS = {1: "pepper-of-the-tests"}
+PEPPERS = {1: "pepper-of-the-tests-and-nobody-else"}
 
 
 @dataclass(frozen=True, slots=True)

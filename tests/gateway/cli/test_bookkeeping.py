@@ -19,8 +19,8 @@ def environment(
     """Say by environment which database, as a deployment does."""
     monkeypatch.setenv("CUTOUT_DATABASE_URL", database_url)
     monkeypatch.setenv("CUTOUT_DATABASE_OWNER_URL", database_owner_url)
-    monkeypatch.setenv("CUTOUT_KEY_PEPPERS", '{"1": "pepper"}')
-    monkeypatch.setenv("CUTOUT_LINK_SECRET", "secret")
+    monkeypatch.setenv("CUTOUT_KEY_PEPPERS", '{"1": "pepper-of-the-tests-and-nobody-else"}')
+    monkeypatch.setenv("CUTOUT_LINK_SECRET", "link-secret-of-the-tests-and-nobody-else")
     monkeypatch.setenv("COLUMNS", "160")
 
 

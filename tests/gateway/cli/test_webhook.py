@@ -23,8 +23,8 @@ NOWHERE = "https://example.com/hook"
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
     monkeypatch.setenv("CUTOUT_DATABASE_URL", database_url)
-    monkeypatch.setenv("CUTOUT_KEY_PEPPERS", '{"1": "pepper"}')
-    monkeypatch.setenv("CUTOUT_LINK_SECRET", "secret")
+    monkeypatch.setenv("CUTOUT_KEY_PEPPERS", '{"1": "pepper-of-the-tests-and-nobody-else"}')
+    monkeypatch.setenv("CUTOUT_LINK_SECRET", "link-secret-of-the-tests-and-nobody-else")
     monkeypatch.setenv("COLUMNS", "200")
 
 
