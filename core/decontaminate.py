@@ -142,10 +142,10 @@ def _estimate_tile(image: Image, alpha: Alpha, coarse: tuple[Plane, Plane], tile
     rest = 1 - cover
     front, back = (scaled_up(plane, wide, size_px) for plane in coarse)
     miss = (colours - cover * front - rest * back) / (cover * cover + rest * rest)
-    front, back = np.clip(front + cover * miss, 0, 1), np.clip(back + rest * miss, 0, 1)
+    front = np.clip(front + cover * miss, 0, 1)
     if alpha.size <= FUSION_PIXELS_MAX:
         front = _smoothed(front, cover * cover)
-        back = _smoothed(back, rest * rest)
+        back = _smoothed(np.clip(back + rest * miss, 0, 1), rest * rest)
         front += cover * (colours - cover * front - rest * back)
     return np.asarray(np.clip(front[inner], 0, 1) * np.float32(OPAQUE) + np.float32(0.5), np.uint8)
 
