@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from billing.credits import grant_credits
 from billing.db import SessionFactory
+from gateway.dialects import reports
 from gateway.dialects.reports import SPAN_MAX, span_of
 from gateway.errors import InvalidRequestError
 from tests.gateway.web import Customer, NewCustomer, WorkOff
@@ -152,6 +153,21 @@ async def test_a_span_that_makes_no_sense_is_refused(
 ) -> None:
     refused = await client.get(page, headers=customer.bearer, params=params)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
+
+
+async def test_a_statement_too_long_to_be_read_asks_for_a_shorter_span(
+    client: AsyncClient,
+    customer: Customer,
+    astronaut: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reports, "LINES_MAX", 1)
+    page = "/v1/statement.csv"
+    assert (await client.get(page, headers=customer.bearer)).status_code == 200
+    await call(client, customer, astronaut)
+    refused = await client.get(page, headers=customer.bearer)
+    assert refused.status_code == 400
+    assert refused.json()["detail"].endswith("more than 1 lines: ask for a shorter span")
 
 
 @given(st.text(max_size=30) | st.none(), st.text(max_size=30) | st.none())
