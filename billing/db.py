@@ -30,6 +30,10 @@ RETRIED_STATES: Final = frozenset({"40001", "40P01"})  # serialization failure, 
 ATTEMPTS_MAX: Final = 6
 BACKOFF_S: Final = 0.01
 
+CONNECTIONS_MAX: Final = 15
+POOL_TIMEOUT_S: Final = 2.0
+"""For a connection of the pool: who waits for longer had better be told to come back."""
+
 # A money transaction takes milliseconds. One that takes seconds is a fault, and must give its
 # locks back rather than keep an account waiting.
 SERVER_SETTINGS: Final = {
@@ -65,6 +69,10 @@ def make_engine(
 ) -> AsyncEngine:
     """Open a pool whose every connection carries the time limits; `options` go to SQLAlchemy."""
     settings = SERVER_SETTINGS | (server_settings or {})
+    if "poolclass" not in options:
+        # Without overflow: a connection that comes and goes costs more than one that stays.
+        pool = {"pool_size": CONNECTIONS_MAX, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_S}
+        options = pool | options
     options.setdefault("pool_pre_ping", True)
     return create_async_engine(
         async_url(url), connect_args={"server_settings": settings}, **options

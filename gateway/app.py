@@ -53,7 +53,9 @@ class House:
 
     @classmethod
     def build(cls, settings: Settings) -> Self:
-        engine = make_engine(str(settings.database_url))
+        engine = make_engine(
+            str(settings.database_url), pool_size=settings.database_connections_max
+        )
         sessions = make_sessions(engine)
         admission = Admission(settings)
         redis_url = str(settings.redis_url)

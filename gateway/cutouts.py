@@ -7,7 +7,6 @@ done, and the sweeper does it.
 """
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, cast
@@ -31,10 +30,10 @@ from gateway.source import Source
 from gateway.storage import Storage
 from gateway.tables import PROCESSING, QUEUED, SUCCEEDED, Job
 from gateway.transactions import Finishing, persist
+from gateway.waiting import Waiting
 
 __all__ = ["CutoutRequest", "Cutouts", "Finished", "Submitted"]
 
-WAIT_STEP_S: Final = 0.25
 READ_AT_ONCE_MAX: Final = 4
 """Uploads that are inspected or stored: each is whole in memory for that moment."""
 
@@ -50,6 +49,7 @@ class Cutouts:
     bell: Bell
     settings: Settings
     finishing: Finishing = field(default_factory=Finishing)
+    waiting: Waiting = field(default_factory=Waiting)
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE_MAX))
 
     async def run(self, request: CutoutRequest) -> Finished:
@@ -135,13 +135,11 @@ class Cutouts:
 
     async def wait(self, job_id: UUID, account_id: UUID | None, *, wait_s: float) -> Job:
         """Read a job once it has ended, or as it is after `wait_s`."""
-        give_up_at = time.monotonic() + wait_s
-        while True:
-            job = await self.find(job_id, account_id)
-            left_s = give_up_at - time.monotonic()
-            if job.has_ended or left_s <= 0:
-                return job
-            await asyncio.sleep(min(WAIT_STEP_S, left_s))
+        job = await self.find(job_id, account_id)
+        if job.has_ended:
+            return job
+        await self.waiting.for_end(self.sessions, job_id, wait_s=wait_s)
+        return await self.find(job_id, account_id)
 
     async def cancel(self, job_id: UUID, account_id: UUID) -> Job:
         """Cancel a queued job and release its hold; one past that is left as it is."""
@@ -155,6 +153,7 @@ class Cutouts:
 
     async def close(self) -> None:
         """Let settling that outlived its request come to its end."""
+        await self.waiting.close()
         await self.finishing.close()
 
     @property

@@ -199,7 +199,7 @@ async def _in_background(*loops: Awaitable[None]) -> AsyncIterator[None]:
 
 async def serve(settings: Settings, on_ready: Callable[[Worker], None]) -> int:
     """Build a worker, run it until it is stopped, and tell how many threads are stuck."""
-    engine = make_engine(str(settings.database_url), pool_size=settings.inference_slots + 5)
+    engine = make_engine(str(settings.database_url), pool_size=settings.database_connections_max)
     sessions: SessionFactory = make_sessions(engine)
     inference = Inference(settings)
     await inference.start()
