@@ -247,14 +247,14 @@ async def test_an_upgrade_adds_the_difference_for_what_is_left_of_the_period(
     db: AsyncSession, open_account: Opens
 ) -> None:
     account_id = await open_account(plan="free")
-    half_way = AT + (FEBRUARY_28 - AT) / 2
-    preview = await subscriptions.preview_change(db, account_id, "starter", at=half_way)
-    assert (preview.is_immediate, preview.credits_now) == (True, (5000 - 250) // 2)
-    done = await subscriptions.change_plan(db, account_id, "starter", actor="test", at=half_way)
+    early = AT + (FEBRUARY_28 - AT) / 4
+    preview = await subscriptions.preview_change(db, account_id, "starter", at=early)
+    assert (preview.is_immediate, preview.credits_now) == (True, (5000 - 250) * 3 // 4)
+    done = await subscriptions.change_plan(db, account_id, "starter", actor="test", at=early)
     assert done == preview
-    assert (await ledger.balance_of(db, account_id, at=half_way)).available == 250 + 2375
+    assert (await ledger.balance_of(db, account_id, at=early)).available == 250 + 3562
     later = await ledger.balance_of(db, account_id, at=FEBRUARY_28)
-    assert later.available == 250 + 2375 + 5000
+    assert later.available == 250 + 3562 + 5000
 
 
 async def test_a_downgrade_waits_for_the_periods_end(db: AsyncSession, open_account: Opens) -> None:
