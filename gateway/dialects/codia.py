@@ -22,6 +22,7 @@ from gateway.dialects.door import Door, bearer_of
 from gateway.dialects.downloads import answer_file
 from gateway.dialects.facts import facts_of
 from gateway.dialects.forms import JSON, MULTIPART, Body, OptionsForm, body_kind, parse_form
+from gateway.dialects.hangup import while_connected
 from gateway.dialects.headers import credit_headers
 from gateway.dialects.reception import Reception
 from gateway.errors import InvalidRequestError, LinkInvalidError, Problem
@@ -117,7 +118,7 @@ class CodiaController(Controller):
         kind = body_kind(request, JSON, MULTIPART)
         async with reception.read(request, caller, kind, FILE_NAMES) as body:
             form = parse_form(body.fields, RemoveBgForm, is_text=kind == MULTIPART)
-            done = await answer_to(reception, caller, body, form)
+            done = await while_connected(request, answer_to(reception, caller, body, form))
         facts = facts_of(request)
         facts.job_id = done.job_id
         if not done.is_replayed:

@@ -14,12 +14,16 @@ import psutil
 import pytest
 from httpx import AsyncClient, Response, TransportError
 from pydantic import PostgresDsn, RedisDsn, SecretStr
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing.credits import adjust
 from billing.db import SessionFactory, make_sessions
+from billing.ledger import balance_of
 from gateway.settings import Settings
+from gateway.tables import CANCELED, PROCESSING, QUEUED, SUCCEEDED, Job
 from tests.gateway.web import Customer, open_account
+from tests.gateway.workshop import until
 
 CODIA = "/v1/open/remove_bg"
 REVID = "/paid/image/remove/background"
@@ -194,6 +198,41 @@ async def test_a_refusal_in_mid_upload_reaches_the_client(
     ):
         answer = await client.post(path, headers=headers | key, content=body)
         assert answer.status_code == status
+
+
+async def test_callers_who_hang_up_are_not_worked_for(
+    served: Served, committed_sessions: SessionFactory, settings: Settings, big_picture: bytes
+) -> None:
+    client, _, _ = served
+    hasty = await open_account(settings, committed_sessions, plan="growth")
+    calls = [
+        asyncio.create_task(client.post(CODIA, headers=hasty.bearer, files={"image": big_picture}))
+        for _ in range(8)
+    ]
+
+    async def has_accepted_all() -> bool:
+        return len(await states_of(hasty, committed_sessions)) == len(calls)
+
+    async def has_ended_all() -> bool:
+        return not {QUEUED, PROCESSING} & set(await states_of(hasty, committed_sessions))
+
+    await until(has_accepted_all)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await until(has_ended_all, seconds=30)
+
+    states = await states_of(hasty, committed_sessions)
+    assert states.count(CANCELED) >= len(calls) // 2, "two slots had done no more than that"
+    async with committed_sessions.begin() as db:
+        balance = await balance_of(db, hasty.account_id)
+    assert (balance.held, balance.consumed) == (0, 25 * states.count(SUCCEEDED))
+
+
+async def states_of(customer: Customer, sessions: SessionFactory) -> list[str]:
+    async with sessions.begin() as db:
+        mine = select(Job.state).where(Job.account_id == customer.account_id)
+        return list(await db.scalars(mine))
 
 
 async def test_a_gateway_that_is_told_to_stop_finishes_what_it_has_begun(
