@@ -7,6 +7,7 @@ again by another once its lease is over, so a receiver may hear an event twice; 
 import asyncio
 import contextlib
 import random
+import ssl
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -50,12 +51,18 @@ class Deliverer:
     """Makes the attempts that are due, so many at once."""
 
     def __init__(
-        self, sessions: SessionFactory, settings: Settings, *, reach: Reach | None = None
+        self,
+        sessions: SessionFactory,
+        settings: Settings,
+        *,
+        reach: Reach | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Take the rules from `settings`, and from `reach` where one may go."""
+        """Take the rules from `settings`; `reach` and `tls` are the system's unless given."""
         self._sessions = sessions
         self._settings = settings
         self._reach = reach or Reach(settings)
+        self._tls = tls or system_tls()
         self._master = master_of(settings)
         self._links = Links(settings.public_url, settings.link_secret.get_secret_value())
         self._lease = settings.webhook_deadline + LEASE_SLACK
@@ -169,7 +176,7 @@ class Deliverer:
         target = self._reach.check(url)
         connection = httpcore.AsyncHTTPConnection(
             httpcore.Origin(target.scheme.encode(), target.host.encode(), target.port),
-            ssl_context=system_tls(),
+            ssl_context=self._tls,
             network_backend=PinnedBackend(await self._reach.addresses_of(target)),
         )
         request = httpcore.Request(

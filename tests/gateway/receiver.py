@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -78,7 +79,9 @@ class Receiver:
 
 
 @asynccontextmanager
-async def open_receiver(*answers: str, pause_s: float = 0.0) -> AsyncIterator[Receiver]:
+async def open_receiver(
+    *answers: str, pause_s: float = 0.0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Receiver]:
     receiver = Receiver(answers=list(answers) or [OK], pause_s=pause_s)
     visits: set[asyncio.Task[None]] = set()
 
@@ -89,7 +92,7 @@ async def open_receiver(*answers: str, pause_s: float = 0.0) -> AsyncIterator[Re
         task.add_done_callback(visits.discard)
         await receiver.serve(reader, writer)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
         yield receiver

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+import trustme
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -24,6 +26,7 @@ from gateway.deliverer import Deliverer
 from gateway.endpoints import rotate_secret, secrets_of, set_alert_url
 from gateway.errors import LeaseLostError
 from gateway.links import Links
+from gateway.reach import Reach
 from gateway.settle import Failure
 from gateway.signing import master_of, written
 from gateway.tables import (
@@ -41,6 +44,7 @@ from gateway.tables import (
 )
 from gateway.webhooks import PAUSE_MAX, Outcome, attempts_at, deliveries_of, pause_after, replay
 from tests.gateway.receiver import Receiver, open_receiver
+from tests.gateway.sites import Names
 from tests.gateway.workshop import Workshop
 
 OpenWorkshop = Callable[..., Awaitable[Workshop]]
@@ -223,6 +227,58 @@ async def test_a_private_address_is_never_told_anything(open_workshop: OpenWorks
     delivery = await only_delivery(workshop, account_id)
     assert delivery.state == FAILED
     assert await outcomes_of(workshop, delivery) == [Outcome.NOT_ALLOWED]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "outcome", "state"),
+    [
+        (["10.0.0.1"], Outcome.NOT_ALLOWED, FAILED),
+        (["93.184.215.14", "127.0.0.1"], Outcome.NOT_ALLOWED, FAILED),  # one is enough
+        ([], Outcome.NOT_ALLOWED, FAILED),
+        (None, Outcome.UNREACHABLE, PENDING),  # the name may come back
+    ],
+)
+async def test_a_name_is_judged_by_all_its_addresses_at_each_attempt(
+    open_workshop: OpenWorkshop, addresses: list[str] | None, outcome: Outcome, state: str
+) -> None:
+    async with open_receiver() as receiver:
+        workshop = await open_for(open_workshop, receiver, webhook_retry_pause=timedelta(minutes=1))
+        account_id = await ended_free(workshop, "https://hooks.example/cutout")
+        names = Names({} if addresses is None else {"hooks.example": addresses})
+        reach = Reach(workshop.settings, resolve=names)
+        await Deliverer(workshop.sessions, workshop.settings, reach=reach).deliver_due()
+
+    delivery = await only_delivery(workshop, account_id)
+    assert await outcomes_of(workshop, delivery) == [outcome]
+    assert delivery.state == state
+    assert names.asked == ["hooks.example"]
+
+
+@pytest.mark.parametrize("certified", ["hooks.example", "other.example"])
+async def test_https_is_told_only_to_whom_the_certificate_names(
+    open_workshop: OpenWorkshop, monkeypatch: pytest.MonkeyPatch, certified: str
+) -> None:
+    monkeypatch.setattr("gateway.reach.is_public", lambda address: address.is_loopback)
+    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    ours, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(ours)
+    authority.issue_cert(certified).configure_cert(theirs)
+    async with open_receiver(tls=theirs) as receiver:
+        workshop = await open_for(
+            open_workshop,
+            receiver,
+            fetch_ports=[receiver.port],
+            webhook_retry_pause=timedelta(minutes=1),
+        )
+        url = f"https://hooks.example:{receiver.port}/cutout"
+        account_id = await ended_free(workshop, url)
+        reach = Reach(workshop.settings, resolve=Names({"hooks.example": ["127.0.0.1"]}))
+        await Deliverer(workshop.sessions, workshop.settings, reach=reach, tls=ours).deliver_due()
+
+    is_theirs = certified == "hooks.example"
+    outcome = Outcome.DELIVERED if is_theirs else Outcome.UNREACHABLE
+    assert await outcomes_of(workshop, await only_delivery(workshop, account_id)) == [outcome]
+    assert len(receiver.heard) == is_theirs
 
 
 async def test_after_a_day_a_delivery_is_given_up_and_can_be_replayed_under_its_id(
