@@ -147,4 +147,5 @@ def _request_key(request: CutoutRequest) -> RequestKey | None:
     if request.idempotency_key is None:
         return None
     fingerprint = f"{request.dialect}:{request.body_sha256}"
-    return RequestKey(request.caller.key.account_id, request.idempotency_key, fingerprint)
+    key = request.caller.key
+    return RequestKey(key.account_id, key.env, request.idempotency_key, fingerprint)

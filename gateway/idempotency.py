@@ -19,9 +19,13 @@ CLAIM_TRIES_MAX: Final = 5
 
 
 class RequestKey(NamedTuple):
-    """An account's Idempotency-Key, and what tells the request it came with from another."""
+    """An account's Idempotency-Key, and what tells the request it came with from another.
+
+    Each environment has its own keys: what was tried with a test key is no answer to a live one.
+    """
 
     account_id: UUID
+    env: str
     key: str
     fingerprint: str
 
@@ -54,9 +58,14 @@ async def _insert(db: AsyncSession, request_key: RequestKey, job_id: UUID, ttl: 
     }
     statement = (
         insert(IdempotencyRecord)
-        .values(account_id=request_key.account_id, key=request_key.key, **fresh)
+        .values(
+            account_id=request_key.account_id,
+            env=request_key.env,
+            key=request_key.key,
+            **fresh,
+        )
         .on_conflict_do_update(
-            index_elements=[IdempotencyRecord.account_id, IdempotencyRecord.key],
+            index_elements=IdempotencyRecord.__table__.primary_key,
             set_=fresh,
             where=IdempotencyRecord.expires_at <= func.now(),
         )
@@ -75,6 +84,7 @@ async def find(db: AsyncSession, request_key: RequestKey) -> UUID | None:
         select(IdempotencyRecord)
         .where(
             IdempotencyRecord.account_id == request_key.account_id,
+            IdempotencyRecord.env == request_key.env,
             IdempotencyRecord.key == request_key.key,
             IdempotencyRecord.expires_at > func.now(),
         )
@@ -95,7 +105,7 @@ async def forget(db: AsyncSession, job_id: UUID) -> None:
 async def purge(db: AsyncSession, *, records_max: int) -> int:
     """Delete what has expired, at most `records_max` records of it."""
     stale = (
-        select(IdempotencyRecord.account_id, IdempotencyRecord.key)
+        select(IdempotencyRecord.account_id, IdempotencyRecord.env, IdempotencyRecord.key)
         .where(IdempotencyRecord.expires_at <= func.now())
         .limit(records_max)
         .with_for_update(skip_locked=True)
@@ -105,6 +115,7 @@ async def purge(db: AsyncSession, *, records_max: int) -> int:
         delete(IdempotencyRecord)
         .where(
             IdempotencyRecord.account_id == stale.c.account_id,
+            IdempotencyRecord.env == stale.c.env,
             IdempotencyRecord.key == stale.c.key,
         )
         .returning(IdempotencyRecord.job_id)

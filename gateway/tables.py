@@ -201,6 +201,7 @@ class IdempotencyRecord(Base):
     __tablename__ = "idempotency_record"
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    env: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
     """Dialect and SHA-256 of the request's body."""

@@ -121,7 +121,7 @@ class Door:
             books = await db.get_one(CreditAccount, account_id)
             if books.available + books.credit_limit >= price:
                 return None
-            record = (account_id, idempotency_key)
+            record = (account_id, caller.key.env, idempotency_key)
             if idempotency_key and await db.get(IdempotencyRecord, record) is not None:
                 return None
             # Credits may have become due since the account was last looked at.

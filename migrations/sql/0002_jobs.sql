@@ -82,12 +82,13 @@ CREATE INDEX ix_outbox_job_id ON outbox (job_id);
 
 CREATE TABLE idempotency_record (
     account_id UUID NOT NULL,
+    env TEXT NOT NULL,
     key TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
     job_id UUID NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    CONSTRAINT pk_idempotency_record PRIMARY KEY (account_id, key),
+    CONSTRAINT pk_idempotency_record PRIMARY KEY (account_id, env, key),
     CONSTRAINT fk_idempotency_record_account_id_account FOREIGN KEY(account_id) REFERENCES account (id)
 );
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -234,6 +235,21 @@ async def test_a_key_is_for_one_request_only(
         )
 
     assert (await workshop.balance(caller)).available == FREE_CREDITS - PRICE
+
+
+async def test_a_key_that_was_tried_with_a_test_key_is_new_to_a_live_one(
+    workshop: Workshop, astronaut: bytes
+) -> None:
+    live = await workshop.caller()
+    trial = replace(live, key=replace(live.key, env="test"))
+    key = fresh_key()
+    await workshop.cutouts.run(workshop.request(trial, astronaut, idempotency_key=key))
+
+    paid = await workshop.cutouts.run(workshop.request(live, astronaut, idempotency_key=key))
+
+    assert not paid.is_replayed
+    assert paid.charged_credits == PRICE
+    assert not (await workshop.cutouts.find(paid.job_id)).options["watermark"]
 
 
 async def test_two_accounts_may_choose_the_same_key(workshop: Workshop, astronaut: bytes) -> None:

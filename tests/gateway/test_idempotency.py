@@ -25,7 +25,7 @@ async def claim(
 @pytest.fixture
 async def key(workshop: Workshop) -> RequestKey:
     caller = await workshop.caller()
-    return RequestKey(caller.key.account_id, fresh_key(), "codia:one-body")
+    return RequestKey(caller.key.account_id, "live", fresh_key(), "codia:one-body")
 
 
 async def test_the_first_claim_wins_and_later_ones_learn_whose_it_is(
@@ -97,6 +97,15 @@ async def test_what_has_expired_is_purged_and_nothing_else(
     async with workshop.sessions.begin() as db:
         assert await idempotency.find(db, kept) == job_id
         assert await idempotency.purge(db, records_max=1000) == 0
+
+
+async def test_each_environment_has_its_own_keys(workshop: Workshop, key: RequestKey) -> None:
+    tried, paid = uuid4(), uuid4()
+
+    assert await claim(workshop, key._replace(env="test"), tried, ttl=OVER) is None
+    assert await claim(workshop, key, paid) is None
+    assert await claim(workshop, key._replace(env="test"), tried) is None
+    assert await claim(workshop, key, uuid4()) == paid
 
 
 async def test_a_forgotten_key_is_free(workshop: Workshop, key: RequestKey) -> None:
