@@ -27,7 +27,10 @@ EXAMPLES_A_ROUND = 50
 
 def prove(database_url: str, *, steps: int, first_seed: int) -> None:
     with asyncio.Runner() as runner:
-        engine = make_engine(database_url, pool_pre_ping=False)
+        # A machine that is busy elsewhere may keep a racer waiting longer than a caller would.
+        engine = make_engine(
+            database_url, server_settings={"lock_timeout": "60000"}, pool_pre_ping=False
+        )
         sessions = make_sessions(engine)
         runner.run(ensure_machine_plans(sessions))
         base = machine_for(runner, sessions)
