@@ -65,14 +65,13 @@ class Admission:
 
     @asynccontextmanager
     async def place(
-        self, source_bytes: int, pixels: int, queue_class: QueueClass, account_id: UUID
+        self, source_bytes: int, pixels: int, queue_class: QueueClass
     ) -> AsyncIterator[None]:
-        """Hold a place in the queue.
+        """Hold a place in the queue; what one account may have at once is the ledger's to say.
 
         Raises:
             OverloadedError: there is none, or its turn would come after the deadline.
         """
-        del account_id  # what one account may have at once is the ledger's to say
         self._refuse_if_full(source_bytes, pixels, queue_class)
         self._placed[queue_class] += 1
         self._placed_bytes += source_bytes

@@ -25,6 +25,13 @@ class CutoutRequest:
     idempotency_key: str | None
     body_sha256: str
     webhook_url: str | None = None
+    background: Source | None = None
+    """The customer's own, read only when it is laid under the subject."""
+
+    @property
+    def size_bytes(self) -> int:
+        background_bytes = self.background.size_bytes if self.background else 0
+        return self.source.size_bytes + background_bytes
 
 
 @dataclass(frozen=True, slots=True)

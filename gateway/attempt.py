@@ -38,6 +38,15 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """What a cutout is made of."""
+
+    source: Source
+    options: CutoutOptions
+    background: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempts:
     """Makes cutouts of jobs that are `processing`; no transaction is open meanwhile."""
 
@@ -48,10 +57,10 @@ class Attempts:
     settings: Settings
     finishing: Finishing
 
-    async def answer(self, job: Job, source: Source, options: CutoutOptions) -> tuple[Job, Balance]:
+    async def answer(self, job: Job, order: Order) -> tuple[Job, Balance]:
         """Make the cutout that a caller waits for; whatever is raised, his hold is released."""
         try:
-            return await self._make(job, source, options)
+            return await self._make(job, order)
         except BaseException as exc:  # CancelledError too: a deadline or a shutdown
             await self.finishing.run(self._give_up(job, exc))
             raise
@@ -59,25 +68,24 @@ class Attempts:
     async def work(self, job: Job) -> None:
         """Make the cutout of a claimed job; raises only when cancelled, the job handed back."""
         try:
-            source, options = await self._load(job)
-            await self._make(job, source, options)
+            await self._make(job, await self._load(job))
         except BaseException as exc:
             await self.finishing.run(self._hand_back(job, exc))
             if not isinstance(exc, Exception):
                 raise
 
-    async def _load(self, job: Job) -> tuple[Source, CutoutOptions]:
+    async def _load(self, job: Job) -> Order:
         try:
             source = Source(await self.storage.get(str(job.source_key)))
             key = job.background_key
-            background = await self.storage.get(key) if key is not None else None
+            background = Source(await self.storage.get(key)) if key is not None else None
         except ResultExpiredError as exc:  # gone, and nobody but the sweeper deletes it
             raise StorageUnavailableError from exc
-        return source, CutoutOptions(**job.options, bg_image=background)
+        return Order(source, CutoutOptions(**job.options), background)
 
-    async def _make(self, job: Job, source: Source, options: CutoutOptions) -> tuple[Job, Balance]:
+    async def _make(self, job: Job, order: Order) -> tuple[Job, Balance]:
         async with Heart(self.sessions, job, self.settings) as heart:
-            cutout = await self._cut_out(job, source, options, heart)
+            cutout = await self._cut_out(job, order, heart)
             heart.reach("store")
             result_key = jobs.result_key(job.id, job.attempt, cutout.extension)
             await self.storage.put(result_key, cutout.image)
@@ -86,9 +94,7 @@ class Attempts:
         log.info("cutout.captured", **_log_facts(ended))
         return ended, balance
 
-    async def _cut_out(
-        self, job: Job, source: Source, options: CutoutOptions, heart: Heart
-    ) -> Cutout:
+    async def _cut_out(self, job: Job, order: Order, heart: Heart) -> Cutout:
         """Wait for a slot and cut, together within one deadline."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self.settings.inference_deadline.total_seconds()
@@ -98,9 +104,10 @@ class Attempts:
                 self.admission.slot(cast("QueueClass", job.queue_class), job.account_id),
             ):
                 return await self.inference.cut_out(
-                    source,
+                    order.source,
                     job.model_asked,
-                    options,
+                    order.options,
+                    background=order.background,
                     on_progress=heart.reach,
                     deadline_s=give_up_at - loop.time(),
                 )

@@ -21,12 +21,11 @@ from gateway import jobs, settle
 from gateway.acceptance import PATIENCE, Acceptance, Opened, options_for
 from gateway.admission import Admission, QueueClass
 from gateway.answers import CutoutRequest, Finished, Submitted
-from gateway.attempt import Attempts
+from gateway.attempt import Attempts, Order
 from gateway.errors import IdempotencyConflictError, OverloadedError
 from gateway.inference import Inference
 from gateway.outbox import Bell
 from gateway.settings import Settings
-from gateway.source import Source
 from gateway.storage import Storage
 from gateway.tables import PROCESSING, QUEUED, SUCCEEDED, Job
 from gateway.transactions import Finishing, persist
@@ -65,13 +64,11 @@ class Cutouts:
         if first := await self.replay(request):
             return first
         async with self.reading:
-            header = await asyncio.to_thread(self.inference.inspect, request.source)
+            pixels = await asyncio.to_thread(self._pixels_of, request)
         self.inference.resolve(request.model)
-        key, pixels = request.caller.key, header.width_px * header.height_px
+        key = request.caller.key
         queue_class = cast("QueueClass", key.queue_class)
-        async with self.admission.place(
-            request.source.size_bytes, pixels, queue_class, key.account_id
-        ):
+        async with self.admission.place(request.size_bytes, pixels, queue_class):
             opened = await self._acceptance.open(
                 request,
                 {
@@ -84,9 +81,8 @@ class Cutouts:
             )
             if opened.is_replayed:
                 return _first_answer(opened)
-            job, balance = await self._attempts.answer(
-                opened.job, request.source, options_for(request)
-            )
+            order = Order(request.source, options_for(request), request.background)
+            job, balance = await self._attempts.answer(opened.job, order)
         return Finished.of(job, balance, is_replayed=False)
 
     async def replay(self, request: CutoutRequest) -> Finished | None:
@@ -107,12 +103,13 @@ class Cutouts:
 
         Raises:
             ImageTooLargeError: known by the header.
+            InvalidOptionError: the background cannot be used.
             UnknownModelError, WeightsNotInstalledError: as for `run`, as is all the rest.
         """
         opened = await self._acceptance.find_first(request)
         if opened is None:
             async with self.reading:
-                await asyncio.to_thread(self._refuse_too_large, request.source)
+                await asyncio.to_thread(self._refuse_hopeless, request)
             self.inference.resolve(request.model)
             opened = await self._store_and_open(request)
         job = opened.job
@@ -172,7 +169,7 @@ class Cutouts:
         )
 
     async def _store_and_open(self, request: CutoutRequest) -> Opened:
-        job_id, background = uuid4(), request.options.bg_image
+        job_id, background = uuid4(), request.background
         columns: dict[str, Any] = {
             "id": job_id,
             "is_async": True,
@@ -185,7 +182,9 @@ class Cutouts:
             await self.storage.put(columns["source_key"], content)
             del content
             if background:
-                await self.storage.put(columns["background_key"], background)
+                content = await asyncio.to_thread(background.read)
+                await self.storage.put(columns["background_key"], content)
+                del content
         try:
             opened = await self._acceptance.open(request, columns)
         except OverloadedError:
@@ -202,9 +201,17 @@ class Cutouts:
             if key is not None:
                 await self.storage.delete(key)
 
-    def _refuse_too_large(self, source: Source) -> None:
+    def _pixels_of(self, request: CutoutRequest) -> int:
+        headers = [self.inference.inspect(request.source)]
+        if request.background is not None:
+            headers.append(self.inference.inspect_background(request.background))
+        return sum(header.width_px * header.height_px for header in headers)
+
+    def _refuse_hopeless(self, request: CutoutRequest) -> None:
+        if request.background is not None:
+            self.inference.inspect_background(request.background)
         try:
-            self.inference.inspect(source)
+            self.inference.inspect(request.source)
         except ImageTooLargeError:
             raise
         except CoreError:

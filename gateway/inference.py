@@ -20,6 +20,7 @@ from PIL import Image
 
 import core
 from core import Cutout, CutoutOptions, ImageHeader, ImageLimits, Segmenter
+from core.errors import CoreError, InvalidOptionError
 from gateway.errors import DeadlineExceededError, OverloadedError
 from gateway.settings import Settings
 from gateway.source import Source
@@ -72,6 +73,17 @@ class Inference:
         """Read the header only. Raises what `core.inspect` raises."""
         return core.inspect(source.read(), self.limits)
 
+    def inspect_background(self, background: Source) -> ImageHeader:
+        """Read the header of a customer's own background.
+
+        Raises:
+            InvalidOptionError: it is none that we could lay under a subject.
+        """
+        try:
+            return self.inspect(background)
+        except CoreError as exc:
+            raise InvalidOptionError("bg_image", str(exc)) from exc
+
     def resolve(self, model: str) -> tuple[str, str | None]:
         """Tell which model will run when `model` is asked for, and a warning where another.
 
@@ -84,7 +96,7 @@ class Inference:
             asked, self._settings.weights_dir, is_substitution_allowed=is_substitution_allowed
         )
 
-    async def cut_out(
+    async def cut_out(  # noqa: PLR0913 - said by name
         self,
         source: Source,
         model: str,
@@ -92,6 +104,7 @@ class Inference:
         *,
         on_progress: Callable[[str], None],
         deadline_s: float,
+        background: Source | None = None,
     ) -> Cutout:
         """Cut the subject of `source` out.
 
@@ -101,6 +114,7 @@ class Inference:
             options: what the caller chose.
             on_progress: called in the thread before each stage; may raise to stop.
             deadline_s: how long all of it may take, the wait for a thread included.
+            background: the customer's own; in memory for as long as the work takes.
 
         Raises:
             CoreError: what is wrong with the picture or the options.
@@ -117,7 +131,7 @@ class Inference:
                 raise DeadlineExceededError
             on_progress(stage)
 
-        future = self._threads.submit(self._work, source, model, options, on_stage)
+        future = self._threads.submit(self._work, source, model, options, background, on_stage)
         try:
             async with asyncio.timeout(deadline_s):
                 return await asyncio.wrap_future(future)
@@ -142,9 +156,16 @@ class Inference:
         future.add_done_callback(leave)
 
     def _work(
-        self, source: Source, model: str, options: CutoutOptions, on_stage: Callable[[str], None]
+        self,
+        source: Source,
+        model: str,
+        options: CutoutOptions,
+        background: Source | None,
+        on_stage: Callable[[str], None],
     ) -> Cutout:
         name, warning = self.resolve(model)
+        if background is not None:
+            options = replace(options, bg_image=background.read())
         cutout = core.cut_out(
             source.read(), self._segmenter(name), options, limits=self.limits, on_stage=on_stage
         )

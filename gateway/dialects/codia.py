@@ -163,7 +163,7 @@ async def answer_to(
     )
     if first := await reception.first_answer(asked):
         return first
-    asked = await reception.with_options(asked, form)
+    asked = await reception.with_options(asked, body, form)
     if form.image_url is None:
         return await reception.cutouts.run(asked)
     with await reception.fetcher.fetch(form.image_url) as source:

@@ -125,6 +125,8 @@ class Body:
     fields: dict[str, Any] = field(default_factory=dict)
     file: Source | None = None
     file_sha256: str = ""
+    background: Source | None = None
+    """What `bg_image_url` names, once it was fetched."""
     idempotency_key: str | None = None
 
     def fingerprint(self) -> str:
@@ -136,8 +138,9 @@ class Body:
         return hashlib.sha256(asked.encode()).hexdigest()
 
     def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
+        for source in (self.file, self.background):
+            if source is not None:
+                source.close()
 
 
 def body_kind(request: AnyRequest, *accepted: str) -> str:

@@ -56,7 +56,8 @@ class Reception:
             body = await read_json(request)
             await self.door.check_means(caller, idempotency_key)
         try:
-            yield replace(body, idempotency_key=idempotency_key)
+            body.idempotency_key = idempotency_key
+            yield body
         finally:
             body.close()
 
@@ -107,8 +108,12 @@ class Reception:
             raise IdempotencyConflictError
         return Finished.of(first.job, first.balance, is_replayed=True)
 
-    async def with_options(self, asked: CutoutRequest, form: OptionsForm) -> CutoutRequest:
+    async def with_options(
+        self, asked: CutoutRequest, body: Body, form: OptionsForm
+    ) -> CutoutRequest:
         """Check the model and the options, then fetch the background that the form names.
+
+        It is freed with `body`.
 
         Raises:
             UnknownModelError, WeightsNotInstalledError: no such model runs here.
@@ -118,6 +123,6 @@ class Reception:
         self.cutouts.inference.resolve(asked.model)
         options = form.options()
         if form.bg_image_url is not None:
-            with await self.fetcher.fetch(form.bg_image_url) as background:
-                options = replace(options, bg_image=background.read())
-        return replace(asked, options=options)
+            replace(options, bg_image=b"")  # refuses what has no background
+            body.background = await self.fetcher.fetch(form.bg_image_url)
+        return replace(asked, options=options, background=body.background)

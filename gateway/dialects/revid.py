@@ -118,7 +118,9 @@ class RevidController(Controller):
             if body.file is None:
                 raise InvalidRequestError("missing required field file")
             asked = reception.ask(caller, body, form, dialect=DIALECT, model=DEFAULT_MODEL)
-            submitted = await reception.cutouts.submit(await reception.with_options(asked, form))
+            submitted = await reception.cutouts.submit(
+                await reception.with_options(asked, body, form)
+            )
         facts_of(request).job_id = submitted.job_id
         headers = credit_headers(
             submitted.balance,

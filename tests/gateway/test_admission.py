@@ -69,35 +69,35 @@ def admission() -> Admission:
 
 async def test_a_place_is_held_and_given_back() -> None:
     admission = Admission(settings_with())
-    async with admission.place(MEGABYTE, 1_000_000, "standard", ANNA):
+    async with admission.place(MEGABYTE, 1_000_000, "standard"):
         assert admission.placed_count == 1
     assert_empty(admission)
 
 
 async def test_as_many_requests_as_the_queue_holds_are_taken_and_not_one_more() -> None:
     admission = Admission(settings_with(queue_length_max=3, inference_slots=2))
-    places = [admission.place(1, 1, "standard", ANNA) for _ in range(5)]
+    places = [admission.place(1, 1, "standard") for _ in range(5)]
     for place in places:
         await place.__aenter__()
     with pytest.raises(OverloadedError) as caught:
-        await admission.place(1, 1, "standard", ANNA).__aenter__()
+        await admission.place(1, 1, "standard").__aenter__()
     assert caught.value.retry_after_s >= 1
     await places.pop().__aexit__(None, None, None)
-    async with admission.place(1, 1, "standard", ANNA):
+    async with admission.place(1, 1, "standard"):
         pass
 
 
 async def test_a_crowd_of_standard_leaves_room_for_priority() -> None:
     admission = Admission(settings_with(queue_length_max=18, inference_slots=2))
-    crowd = [admission.place(1, 1, "standard", ANNA) for _ in range(18)]
+    crowd = [admission.place(1, 1, "standard") for _ in range(18)]
     for place in crowd:
         await place.__aenter__()
     with pytest.raises(OverloadedError):
-        await admission.place(1, 1, "standard", BERT).__aenter__()
+        await admission.place(1, 1, "standard").__aenter__()
     for _ in range(2):
-        await admission.place(1, 1, "priority", CARLA).__aenter__()
+        await admission.place(1, 1, "priority").__aenter__()
     with pytest.raises(OverloadedError):
-        await admission.place(1, 1, "priority", CARLA).__aenter__()
+        await admission.place(1, 1, "priority").__aenter__()
 
 
 @pytest.mark.parametrize(
@@ -108,21 +108,21 @@ async def test_bytes_and_pixels_have_limits_of_their_own(
     limit: str, source_bytes: int, pixels: int
 ) -> None:
     admission = Admission(settings_with(**{limit: 10_000_000}))
-    async with admission.place(source_bytes, pixels, "standard", ANNA):
+    async with admission.place(source_bytes, pixels, "standard"):
         with pytest.raises(OverloadedError):
-            await admission.place(source_bytes, pixels, "standard", ANNA).__aenter__()
-        async with admission.place(1, 1, "standard", ANNA):
+            await admission.place(source_bytes, pixels, "standard").__aenter__()
+        async with admission.place(1, 1, "standard"):
             pass
-    async with admission.place(source_bytes, pixels, "standard", ANNA):
+    async with admission.place(source_bytes, pixels, "standard"):
         pass
     assert_empty(admission)
 
 
 async def test_one_picture_too_large_for_the_queue_still_gets_through_alone() -> None:
     admission = Admission(settings_with(queue_bytes_max=10))
-    async with admission.place(11, 1, "standard", ANNA):
+    async with admission.place(11, 1, "standard"):
         with pytest.raises(OverloadedError):
-            await admission.place(11, 1, "standard", ANNA).__aenter__()
+            await admission.place(11, 1, "standard").__aenter__()
     assert_empty(admission)
 
 
@@ -133,16 +133,16 @@ async def test_a_wait_beyond_the_deadline_is_refused_with_the_time_it_takes_to_s
     admission.service_s = 4.0
     places = []
     for _ in range(6):  # the sixth waits (5 - 2 + 1) * 4 s / 2 = 8 s
-        places.append(admission.place(1, 1, "standard", ANNA))
+        places.append(admission.place(1, 1, "standard"))
         await places[-1].__aenter__()
     assert admission.predicted_wait_s("standard") == 10.0
-    places.append(admission.place(1, 1, "standard", ANNA))
+    places.append(admission.place(1, 1, "standard"))
     await places[-1].__aenter__()
     with pytest.raises(OverloadedError) as caught:
-        await admission.place(1, 1, "standard", ANNA).__aenter__()
+        await admission.place(1, 1, "standard").__aenter__()
     assert caught.value.retry_after_s == 2  # 12 s predicted, 10 s allowed
     # Priority does not wait behind standard, so that it is still welcome.
-    async with admission.place(1, 1, "priority", BERT):
+    async with admission.place(1, 1, "priority"):
         pass
 
 
@@ -154,7 +154,7 @@ async def test_the_prediction_comes_true() -> None:
 
     async def request() -> None:
         said_s, asked_at = admission.predicted_wait_s("standard"), time.monotonic()
-        async with admission.place(1, 1, "standard", ANNA), admission.slot("standard", ANNA):
+        async with admission.place(1, 1, "standard"), admission.slot("standard", ANNA):
             waits.append((said_s, time.monotonic() - asked_at))
             await asyncio.sleep(0.05)
 
@@ -264,7 +264,7 @@ async def test_a_turn_that_comes_as_its_owner_leaves_is_passed_on(admission: Adm
 
 async def test_a_failure_inside_gives_everything_back(admission: Admission) -> None:
     async def fail() -> None:
-        async with admission.place(5, 5, "priority", ANNA), admission.slot("priority", ANNA):
+        async with admission.place(5, 5, "priority"), admission.slot("priority", ANNA):
             raise RuntimeError
 
     outcomes = await asyncio.gather(*(fail() for _ in range(20)), return_exceptions=True)
@@ -288,7 +288,7 @@ async def test_however_callers_come_and_go_nothing_leaks(seed: int, count: int, 
             await asyncio.sleep(0)
         async with (
             asyncio.timeout(chance.choice([None, 0, 0.0005])),
-            admission.place(1, 1, queue_class, account_id),
+            admission.place(1, 1, queue_class),
             admission.slot(queue_class, account_id),
         ):
             inside += 1

@@ -11,14 +11,13 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing.errors import TooManyAtOnceError
-from core import CutoutOptions
-from core.errors import (
-    ImageTooLargeError,
-)
+from core.errors import ImageTooLargeError, InvalidOptionError
 from gateway.errors import (
     JobNotFoundError,
+    OverloadedError,
     ResultExpiredError,
 )
+from gateway.source import Source
 from gateway.tables import CANCELED, FAILED, PROCESSING, QUEUED, SUCCEEDED
 from gateway.waiting import Waiting
 from tests.gateway.workshop import Workshop, make_storage_fail, until
@@ -49,17 +48,41 @@ async def test_the_customers_own_background_comes_along(
     workshop: Workshop, astronaut: bytes, photo: bytes
 ) -> None:
     caller = await workshop.caller()
-    options = CutoutOptions(bg_image=photo)
-    at_once = await workshop.cutouts.run(workshop.request(caller, astronaut, options=options))
+    background = Source(photo)
+    at_once = await workshop.cutouts.run(workshop.request(caller, astronaut, background=background))
 
     submitted = await workshop.cutouts.submit(
-        workshop.request(caller, astronaut, dialect="revid", options=options)
+        workshop.request(caller, astronaut, dialect="revid", background=background)
     )
     await workshop.work_off()
 
     job = await workshop.cutouts.find(submitted.job_id)
     storage = workshop.cutouts.storage
     assert await storage.get(str(job.result_key)) == await storage.get(at_once.result_key)
+
+
+async def test_a_background_that_cannot_be_used_is_refused_before_anything_is_held(
+    workshop: Workshop, astronaut: bytes
+) -> None:
+    caller = await workshop.caller()
+    for work, dialect in ((workshop.cutouts.run, "codia"), (workshop.cutouts.submit, "revid")):
+        request = workshop.request(
+            caller, astronaut, dialect=dialect, background=Source(b"GIF89a" + bytes(64))
+        )
+        with pytest.raises(InvalidOptionError, match="bg_image"):
+            await work(request)
+    assert await workshop.jobs_of(caller) == []
+
+
+async def test_a_background_counts_for_the_queue(
+    open_workshop: Callable[..., Awaitable[Workshop]], astronaut: bytes, photo: bytes
+) -> None:
+    workshop = await open_workshop(queue_bytes_max=len(astronaut) + len(photo))
+    caller = await workshop.caller()
+    request = workshop.request(caller, astronaut, background=Source(photo))
+    async with workshop.cutouts.admission.place(1, 1, "standard"):
+        with pytest.raises(OverloadedError):
+            await workshop.cutouts.run(request)
 
 
 async def test_a_picture_of_the_wrong_kind_becomes_a_failed_job_with_facts(
