@@ -37,6 +37,7 @@ from gateway.links import Links
 from gateway.outbox import Bell
 from gateway.playground.front import FrontController
 from gateway.settings import Settings
+from gateway.shares import Shares
 from gateway.storage import Storage
 
 
@@ -107,7 +108,13 @@ class House:
             "door": door,
             "cutouts": self.cutouts,
             "storage": self.cutouts.storage,
-            "reception": Reception(door, self.cutouts, Fetcher(settings), settings),
+            "reception": Reception(
+                door,
+                self.cutouts,
+                Fetcher(settings),
+                settings,
+                uploads=Shares(settings.upload_concurrency_max),
+            ),
             "links": Links(settings.public_url, settings.link_secret.get_secret_value()),
             "health": Health(
                 self.sessions, self.redis, self.cutouts.inference, settings, self.metrics

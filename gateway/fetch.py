@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from typing import Final
+from uuid import UUID
 
 import httpcore
 import structlog
@@ -18,13 +19,13 @@ import structlog
 from gateway.addresses import Resolve
 from gateway.errors import (
     FetchError,
-    OverloadedError,
     SourceTooLargeError,
     UrlUnreachableError,
 )
 from gateway.pinned import PinnedBackend
 from gateway.reach import Reach, system_tls
 from gateway.settings import Settings
+from gateway.shares import Shares
 from gateway.source import Source, spool
 from gateway.urls import Target, target_from
 
@@ -65,32 +66,30 @@ class Fetcher:
         self._redirects_max = settings.fetch_redirects_max
         self._bytes_max = settings.upload_bytes_max
         self._memory_bytes_max = settings.spool_bytes_max
-        self._active_max = settings.fetch_concurrency_max
-        self._active = 0
+        self._shares = Shares(settings.fetch_concurrency_max)
         self._tls = tls or system_tls()
 
-    async def fetch(self, url: str) -> Source:
-        """Download `url`; the caller closes the source.
+    async def fetch(self, url: str, account_id: UUID | None = None) -> Source:
+        """Download `url` for `account_id`; the caller closes the source.
 
         Raises:
             UrlNotAllowedError: the URL, a redirect of it or an address behind it is refused.
             UrlUnreachableError: no usable answer in time.
             SourceTooLargeError: more bytes than an upload may have.
-            OverloadedError: too many downloads are under way.
+            OverloadedError: too many downloads are under way, or too many of this account.
         """
-        if self._active >= self._active_max:
-            raise OverloadedError(retry_after_s=1)
+        async with self._shares.one(account_id):
+            return await self._fetch(url)
+
+    async def _fetch(self, url: str) -> Source:
         started_at = time.monotonic()
         hops: list[Target] = []
-        self._active += 1
         try:
             source = await self._within_deadline(url, hops)
         except FetchError as exc:
             where = hops[-1].url_without_query if hops else None
             log.info("source.refused", problem=type(exc).__name__, reason=str(exc), url=where)
             raise
-        finally:
-            self._active -= 1
         fetch_ms = round((time.monotonic() - started_at) * 1000)
         log.info("source.fetched", source_bytes=source.size_bytes, fetch_ms=fetch_ms)
         return source

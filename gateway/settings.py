@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     image_ratio_max: Positive = 100
     spool_bytes_max: Positive = 2**20
     """A source larger than this waits on disk, not in memory."""
+    upload_concurrency_max: Positive = 256
+    """Uploads coming in at once in one gateway; one account has at most a quarter of them."""
 
     # How much at once.
     queue_length_max: Positive = 512
@@ -92,7 +94,7 @@ class Settings(BaseSettings):
     fetch_deadline: PositiveSpan = timedelta(seconds=10)
     fetch_redirects_max: Annotated[int, Field(ge=0)] = 3
     fetch_concurrency_max: Positive = 256
-    """Downloads at once in one gateway; past it the answer is 503 at once."""
+    """Downloads at once in one gateway; one account has at most a quarter of them."""
 
     # Jobs.
     hold_ttl: PositiveSpan = timedelta(minutes=10)

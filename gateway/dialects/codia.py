@@ -166,7 +166,7 @@ async def answer_to(
     asked = await reception.with_options(asked, body, form)
     if form.image_url is None:
         return await reception.cutouts.run(asked)
-    with await reception.fetcher.fetch(form.image_url) as source:
+    with await reception.fetcher.fetch(form.image_url, caller.key.account_id) as source:
         return await reception.cutouts.run(replace(asked, source=source))
 
 

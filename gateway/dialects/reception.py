@@ -25,6 +25,7 @@ from gateway.dialects.forms import (
 from gateway.errors import IdempotencyConflictError, InvalidRequestError, UrlNotAllowedError
 from gateway.fetch import Fetcher
 from gateway.settings import Settings
+from gateway.shares import Shares
 from gateway.source import Source
 from gateway.tables import SUCCEEDED
 
@@ -37,21 +38,27 @@ class Reception:
     cutouts: Cutouts
     fetcher: Fetcher
     settings: Settings
+    uploads: Shares
 
     @asynccontextmanager
     async def read(
         self, request: AnyRequest, caller: Caller, kind: str, file_names: Collection[str]
     ) -> AsyncIterator[Body]:
-        """Read the body, if the caller can pay for what it asks; its upload is freed at the end."""
+        """Read the body, if the caller can pay for what it asks; its upload is freed at the end.
+
+        Raises:
+            OverloadedError: too many uploads are under way, or too many of this account.
+        """
         idempotency_key = idempotency_key_of(request)
         if kind == MULTIPART:
             await self.door.check_means(caller, idempotency_key)
-            body = await read_multipart(
-                request,
-                file_names=file_names,
-                bytes_max=self.settings.upload_bytes_max,
-                memory_bytes_max=self.settings.spool_bytes_max,
-            )
+            async with self.uploads.one(caller.key.account_id):
+                body = await read_multipart(
+                    request,
+                    file_names=file_names,
+                    bytes_max=self.settings.upload_bytes_max,
+                    memory_bytes_max=self.settings.spool_bytes_max,
+                )
         else:
             body = await read_json(request)
             await self.door.check_means(caller, idempotency_key)
@@ -124,5 +131,7 @@ class Reception:
         options = form.options()
         if form.bg_image_url is not None:
             replace(options, bg_image=b"")  # refuses what has no background
-            body.background = await self.fetcher.fetch(form.bg_image_url)
+            body.background = await self.fetcher.fetch(
+                form.bg_image_url, asked.caller.key.account_id
+            )
         return replace(asked, options=options, background=body.background)

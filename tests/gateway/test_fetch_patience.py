@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -147,13 +148,28 @@ async def test_a_slow_resolver_counts_against_the_deadline() -> None:
 async def test_one_download_too_many_is_refused_at_once(site: Site) -> None:
     fetcher = Fetcher(fetching(fetch_allowed_hosts=[site.place], fetch_concurrency_max=2))
     site.says("/a", b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 50_000, pause_s=0.3)
-    downloads = [asyncio.create_task(fetcher.fetch(site.url + "/a")) for _ in range(2)]
+    downloads = [asyncio.create_task(fetcher.fetch(site.url + "/a", uuid4())) for _ in range(2)]
     await asyncio.sleep(0.05)
     with pytest.raises(OverloadedError):
-        await fetcher.fetch(site.url + "/a")
+        await fetcher.fetch(site.url + "/a", uuid4())
     for download in downloads:
         (await download).close()
     (await fetcher.fetch(site.url + "/a")).close()
+
+
+async def test_one_account_leaves_three_quarters_of_the_downloads_to_others(site: Site) -> None:
+    fetcher = Fetcher(fetching(fetch_allowed_hosts=[site.place], fetch_concurrency_max=4))
+    site.answers["/hangs"] = lambda _: asyncio.sleep(30)
+    greedy, other = uuid4(), uuid4()
+    hanging = [asyncio.create_task(fetcher.fetch(site.url + "/hangs", greedy)) for _ in range(9)]
+    await asyncio.sleep(0.1)
+
+    (await fetcher.fetch(site.shows("/a", PHOTO), other)).close()
+
+    assert len([asked for asked in site.requests if "/hangs" in asked]) == 1
+    for download in hanging:
+        download.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
 
 
 async def test_a_caller_who_leaves_frees_the_download(site: Site) -> None:
