@@ -1,6 +1,7 @@
 """Thousands of jobs under a storm of kills; each is charged once or not at all, and none is lost.
 
-    python -m bench.proofs.kill_storm [--jobs 5000] [--kills 300] [--seed 1] [--minutes-max 40]
+    python -m bench.proofs.kill_storm [--jobs 5000] [--kills 300] [--seed 1] [--minutes-max 40] \
+        [--only gateway|control]
 
 Eight workers (`python -m gateway.worker`) are killed by lot (SIGKILL) and started again, a gateway
 too; Postgres crashes (`immediate`) and recovers, Valkey is emptied (FLUSHALL). A minute after the
@@ -15,11 +16,8 @@ import asyncio
 import random
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,30 +25,17 @@ import asyncpg
 import httpx
 
 from bench.proofs import naive
-from bench.proofs.storm import Storm, Victim, Watch
-from bench.proofs.storm_clients import CALL_S_MAX, MODEL, Clients, open_customers, picture
+from bench.proofs.storm import Storm, Victim, Watch, print_table
+from bench.proofs.storm_clients import ACCOUNTS, CALL_S_MAX, PICTURE_PX, Clients
+from bench.proofs.storm_ground import COUNT, Ground, laid, open_customers, opened, picture
 from bench.proofs.storm_verdict import Verdict, judge
 from billing.db import make_engine, make_sessions
 from billing.invariants import TITLES
-from billing.keys import KeyHasher
-from gateway.admission import Admission
-from gateway.cutouts import Cutouts
 from gateway.embedded.services import Embedded, free_port
-from gateway.inference import Inference
-from gateway.outbox import Bell
-from gateway.settings import Settings
-from gateway.storage import Storage
-from migrations.run import upgrade
 
 WORKERS: Final = 8
 GATEWAYS: Final = 2
-PEPPERS: Final = {1: "pepper-of-the-storm-" + "x" * 32}
-LINK_SECRET: Final = "link-secret-of-the-storm-" + "x" * 32
-COUNT: Final = """
-SELECT count(*) FILTER (WHERE finished_at IS NULL),
-       count(*) FILTER (WHERE finished_at IS NOT NULL)
-FROM job
-"""
+HURRY: Final = {"CUTOUT_LEASE": "PT4S", "CUTOUT_HEARTBEAT": "PT1S"}
 
 
 def wanted(kills: int) -> dict[str, int]:
@@ -60,33 +45,6 @@ def wanted(kills: int) -> dict[str, int]:
         "gateway": max(1, kills // 15),
         "postgres": max(1, kills // 15),
         "flush": max(1, kills // 10),
-    }
-
-
-@contextmanager
-def servers() -> Iterator[tuple[Embedded, Path]]:
-    with tempfile.TemporaryDirectory(prefix="cutout-storm-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with Embedded(folder) as services:
-            upgrade(services.database_owner_url)
-            yield services, folder
-
-
-def environment_of(services: Embedded, folder: Path) -> dict[str, str]:
-    return {
-        "CUTOUT_DATABASE_URL": services.database_url,
-        "CUTOUT_REDIS_URL": services.redis_url,
-        "CUTOUT_STORAGE_URL": f"file://{folder}/storage",
-        "CUTOUT_KEY_PEPPERS": f'{{"1": "{PEPPERS[1]}"}}',
-        "CUTOUT_LINK_SECRET": LINK_SECRET,
-        "CUTOUT_DEFAULT_MODEL": MODEL,
-        "CUTOUT_PRELOAD_MODELS": f'["{MODEL}"]',
-        "CUTOUT_INFERENCE_SLOTS": "1",
-        "CUTOUT_LEASE": "PT4S",
-        "CUTOUT_HEARTBEAT": "PT1S",
-        "CUTOUT_GATEWAY_COUNT": str(GATEWAYS),
-        "PGSSLMODE": "disable",
     }
 
 
@@ -100,41 +58,18 @@ def gateway_at(port: int, folder: Path, environment: dict[str, str]) -> Victim:
     )
 
 
-def settings_of(services: Embedded, folder: Path) -> Settings:
-    ours: dict[str, Any] = {
-        "database_url": services.database_url,
-        "redis_url": services.redis_url,
-        "storage_url": f"file://{folder}/storage",
-        "key_peppers": PEPPERS,
-        "link_secret": LINK_SECRET,
-    }
-    return Settings(**ours)
-
-
-async def call(settings: Settings, urls: list[str], watch: Watch, jobs: int, seed: int) -> Clients:
+async def call(ground: Ground, urls: list[str], watch: Watch, asked: argparse.Namespace) -> Clients:
     """Make all the calls, and tell what was told."""
-    engine = make_engine(str(settings.database_url))
-    sessions = make_sessions(engine)
-    cutouts = Cutouts(
-        sessions,
-        Storage.from_url(settings.storage_url),
-        Inference(settings),
-        Admission(settings),
-        Bell(str(settings.redis_url)),
-        settings,
-    )
-    customers = await open_customers(sessions, KeyHasher(PEPPERS))
-    async with httpx.AsyncClient(timeout=CALL_S_MAX) as http:
-        chance = random.Random(seed)  # noqa: S311 - no secret
-        clients = Clients(cutouts, http, urls, customers, watch, jobs, chance)
+    chance = random.Random(asked.seed)  # noqa: S311 - no secret
+    async with opened(ground.settings) as cutouts, httpx.AsyncClient(timeout=CALL_S_MAX) as http:
+        customers = await open_customers(cutouts.sessions, ACCOUNTS)
+        clients = Clients(cutouts, http, urls, customers, watch, asked.jobs, chance)
         await clients.run()
-    await cutouts.bell.close()
-    await engine.dispose()
     return clients
 
 
-async def look_at_the_books(settings: Settings, clients: Clients) -> Verdict:
-    engine = make_engine(str(settings.database_url), server_settings={"statement_timeout": "0"})
+async def look_at_the_books(database_url: str, clients: Clients) -> Verdict:
+    engine = make_engine(database_url, server_settings={"statement_timeout": "0"})
     try:
         told = set(clients.jobs.values())
         return await judge(make_sessions(engine), clients.cutouts.storage, told)
@@ -144,25 +79,24 @@ async def look_at_the_books(settings: Settings, clients: Clients) -> Verdict:
 
 def storm_over_the_gateway(asked: argparse.Namespace) -> bool:
     """Send the storm over the real thing; True where nothing was violated."""
-    with servers() as (services, folder), ThreadPoolExecutor(1) as pool:
-        settings, environment = settings_of(services, folder), environment_of(services, folder)
-        how: Any = {"folder": folder, "environment": environment}
+    with laid() as ground, ThreadPoolExecutor(1) as pool:
+        environment = ground.environment | HURRY | {"CUTOUT_GATEWAY_COUNT": str(GATEWAYS)}
+        how: Any = {"folder": ground.folder, "environment": environment}
         workers = [
             Victim(f"worker-{n}", ["gateway.worker"], ready=b"worker.ready", **how)
             for n in range(WORKERS)
         ]
         ports = [free_port() for _ in range(GATEWAYS)]
-        gateways = [gateway_at(port, folder, environment) for port in ports]
-        with Watch(services.database_url, COUNT) as watch:
-            storm = storm_of(asked, services, watch, workers, gateways)
+        gateways = [gateway_at(port, ground.folder, environment) for port in ports]
+        with Watch(ground.services.database_url, COUNT) as watch:
+            storm = storm_of(asked, ground.services, watch, workers, gateways)
             urls = [f"http://127.0.0.1:{port}" for port in ports]
-            calling = call(settings, urls, watch, asked.jobs, asked.seed)
-            calls = pool.submit(asyncio.run, calling)
+            calls = pool.submit(asyncio.run, call(ground, urls, watch, asked))
             started = time.monotonic()
             try:
                 storm.rage(lambda: is_going_on(calls), seconds_max=60 * asked.minutes_max)
                 clients = calls.result()
-                verdict = asyncio.run(look_at_the_books(settings, clients))
+                verdict = asyncio.run(look_at_the_books(ground.services.database_url, clients))
             finally:
                 storm.end()
         print_storm("over the gateway", storm, time.monotonic() - started)
@@ -176,22 +110,23 @@ def storm_over_the_gateway(asked: argparse.Namespace) -> bool:
 
 def storm_over_the_control(asked: argparse.Namespace) -> bool:
     """Send it over the naive worker; True where it was seen to charge twice."""
-    with servers() as (services, folder):
-        (folder / "picture.jpg").write_bytes(picture())
-        asyncio.run(fill(services.database_owner_url, asked.jobs))
-        how: Any = {"folder": folder, "ready": naive.READY}
-        how["environment"] = {"NAIVE_DATABASE_URL": services.database_owner_url}
-        module = ["bench.proofs.naive", str(folder / "picture.jpg")]
+    with laid() as ground:
+        path, database_url = ground.folder / "picture.jpg", ground.services.database_owner_url
+        path.write_bytes(picture(PICTURE_PX))
+        asyncio.run(fill(database_url, asked.jobs))
+        how: Any = {"folder": ground.folder, "ready": naive.READY}
+        how["environment"] = {"NAIVE_DATABASE_URL": database_url}
+        module = ["bench.proofs.naive", str(path)]
         workers = [Victim(f"naive-{n}", module, **how) for n in range(WORKERS)]
-        with Watch(services.database_owner_url, naive.COUNT) as watch:
-            storm = storm_of(asked, services, watch, workers, [])
+        with Watch(database_url, naive.COUNT) as watch:
+            storm = storm_of(asked, ground.services, watch, workers, [])
             started = time.monotonic()
             try:
                 storm.rage(lambda: False, seconds_max=60 * asked.minutes_max)
             finally:
                 storm.end()
         print_storm("over the naive control", storm, time.monotonic() - started)
-        seen = asyncio.run(charges(services.database_owner_url))
+        seen = asyncio.run(charges(database_url))
         print_table(seen)
         return seen["double charges"] > 0
 
@@ -235,12 +170,6 @@ def print_storm(where: str, storm: Storm, seconds: float) -> None:
         f"kill storm {where}: {seconds / 60:.1f} minutes, a worker's start {starts:.1f} s (median)"
     )
     print_table(storm.happened)
-
-
-def print_table(rows: Mapping[str, int]) -> None:
-    for what, count in rows.items():
-        print(f"  {count:>8,}  {what}")
-    sys.stdout.flush()
 
 
 def main() -> None:

@@ -66,6 +66,10 @@ class Victim:
                 self._is_ready = self._ready in log.read()
         return self._is_ready
 
+    def log(self) -> bytes:
+        """Read all that it has said, in every life."""
+        return self._child.log_path.read_bytes()
+
     def has_ended(self) -> bool:
         return not self._child.is_running()
 
@@ -195,3 +199,9 @@ class Storm:
         for victim in [victim for victim in starting if victim.is_ready()]:
             starting.remove(victim)
             self.starts_s.append(time.monotonic() - victim.started_at)
+
+
+def print_table(rows: Mapping[str, int]) -> None:
+    for what, count in rows.items():
+        print(f"  {count:>8,}  {what}")
+    sys.stdout.flush()

@@ -11,30 +11,25 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
-from io import BytesIO
 from typing import Any, Final
 from uuid import UUID
 
 import httpx
-from PIL import Image
 
 from bench.proofs.storm import Watch
-from billing.accounts import create_account
-from billing.db import SessionFactory
+from bench.proofs.storm_ground import MODEL, Customer, picture
 from billing.errors import TooManyAtOnceError
-from billing.keys import KeyHasher, authenticate, create_key
 from core import CutoutOptions
-from gateway.auth import Caller
 from gateway.cutouts import CutoutRequest, Cutouts
 from gateway.errors import OverloadedError, StorageUnavailableError
 from gateway.source import Source
-from tests.conftest import encoded_photograph
 
 ACCOUNTS: Final = 20
 CLIENTS: Final = 24
 BACKLOG: Final = 100
 """Callers hold back while so many jobs are open: workers always find one, nobody waits long."""
 PICTURE_PX: Final = 96
+"""Small: the storm is about what happens around the model."""
 NO_PICTURE: Final = b"no picture at all"
 NO_PICTURE_SHARE: Final = 0.05
 USE_CASE: Final = "through the use case"
@@ -44,42 +39,6 @@ WAYS: Final = {USE_CASE: 70, ASYNCHRONOUS: 20, SYNCHRONOUS: 10}
 PAUSE_S: Final = 0.2
 CALL_S_MAX: Final = 30.0
 ASK_AGAIN: Final = frozenset({409, 429, 500, 503})
-MODEL: Final = "cutout-lite"
-
-
-def picture(edge_px: int = PICTURE_PX) -> bytes:
-    """Give a photograph, a small one: the storm is about what happens around the model."""
-    buffer = BytesIO()
-    with Image.open(BytesIO(encoded_photograph("astronaut"))) as photograph:
-        photograph.resize((edge_px, edge_px)).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
-@dataclass(frozen=True, slots=True)
-class Customer:
-    caller: Caller
-    key: str
-
-
-async def open_customers(sessions: SessionFactory, hasher: KeyHasher) -> list[Customer]:
-    customers = []
-    for n in range(ACCOUNTS):
-        async with sessions.begin() as db:
-            account = await create_account(db, name=f"storm {n}", plan="growth", actor="proof")
-            _, key = await create_key(
-                db,
-                hasher,
-                account_id=account.id,
-                env="live",
-                rate_per_minute=60_000,
-                burst=10_000,
-                concurrency_max=2 * BACKLOG,
-                actor="proof",
-            )
-        async with sessions.begin() as db:
-            facts = await authenticate(db, hasher, key)
-        customers.append(Customer(Caller(facts, "storm", "127.0.0.1"), key))
-    return customers
 
 
 @dataclass(slots=True)
@@ -93,7 +52,7 @@ class Clients:
     watch: Watch
     requests: int
     chance: random.Random
-    picture: bytes = field(default_factory=picture)
+    picture: bytes = field(default_factory=lambda: picture(PICTURE_PX))
     jobs: dict[int, UUID] = field(default_factory=dict)
     ways: Counter[str] = field(default_factory=Counter)
     asked_again: Counter[str] = field(default_factory=Counter)
