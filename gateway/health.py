@@ -5,6 +5,8 @@ gateway is degraded and still ready, since Redis is only a hint.
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import func, select, text
 
+from billing import invariant_history
 from billing.db import SessionFactory
 from gateway.admission import Admission
 from gateway.inference import Inference
@@ -64,6 +67,23 @@ class Metrics:
             registry=registry,
         )
         self._jobs = Gauge("cutout_jobs", "Jobs not yet ended.", ("state",), registry=registry)
+        self._books_checked_at = -math.inf
+        self._are_books_ok = Gauge(
+            "cutout_invariants_ok",
+            "1: the rules of the books were asked, and no breach was found for a day.",
+            registry=registry,
+        )
+        self._breaches = Gauge(
+            "cutout_invariant_breaches",
+            "The most breaches of a rule of the books that a check of the last day found.",
+            ("rule",),
+            registry=registry,
+        )
+        Gauge(
+            "cutout_invariants_age_seconds",
+            "Since the rules of the books were last asked.",
+            registry=registry,
+        ).set_function(lambda: time.monotonic() - self._books_checked_at)
         self._expose("waiting", "Requests that wait for a slot.", lambda: admission.waiting_count)
         self._expose("running", "Requests in the model.", lambda: admission.running_count)
         self._expose("service_seconds", "A cutout's usual time.", lambda: admission.service_s)
@@ -84,6 +104,12 @@ class Metrics:
     def note_jobs(self, counts: dict[str, int]) -> None:
         for state in (QUEUED, PROCESSING):
             self._jobs.labels(state).set(counts.get(state, 0))
+
+    def note_books(self, breaches: Mapping[str, int], age_s: float) -> None:
+        self._books_checked_at = time.monotonic() - age_s
+        self._are_books_ok.set(not any(breaches.values()))
+        for rule, count in breaches.items():
+            self._breaches.labels(rule).set(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +148,18 @@ class Health:
 
         await _try(count())
 
+    async def read_books(self) -> None:
+        """Tell the metrics what the workers' checks of the books found."""
+
+        async def read() -> None:
+            async with self.sessions() as db:
+                last = await invariant_history.last_run(db)
+                if last is not None:
+                    breaches = await invariant_history.breaches(db)
+                    self.metrics.note_books(breaches, last.age.total_seconds())
+
+        await _try(read())
+
 
 async def _try(asking: Any) -> str:
     try:
@@ -150,4 +188,5 @@ class HealthController(Controller):
     @get("/metrics")
     async def read_metrics(self, health: NamedDependency[Health]) -> Response[bytes]:
         await health.count_jobs()
+        await health.read_books()
         return Response(generate_latest(health.metrics.registry), media_type=TEXT)

@@ -3,7 +3,7 @@
 `python -m gateway.worker`. Postgres is the truth: each runner asks it for the job whose turn it
 is, when arq rings and at least every second. So Redis may be away, emptied or late, and nothing but
 a second is lost. SIGTERM: no new claims; what is in work is finished within `shutdown_grace` or
-handed back.
+handed back. The books are kept by the way.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from arq.worker import func as arq_function
 from billing.db import SessionFactory, make_engine, make_sessions
 from gateway import jobs
 from gateway.admission import Admission
+from gateway.bookkeeping import Bookkeeper
 from gateway.cutouts import Cutouts
 from gateway.deliverer import Deliverer
 from gateway.inference import Inference
@@ -66,11 +67,15 @@ class Worker:
             asyncio.create_task(self._run_jobs(), name=f"runner-{n}")
             for n in range(self._settings.inference_slots)
         ]
+        bookkeeper = Bookkeeper(self._cutouts.sessions)
+        look_s = self._settings.sweep_interval.total_seconds()
         async with _in_background(
             *(self._listen(queue_name) for queue_name in QUEUE_NAMES.values()),
             self._relay_forever(),
             sweep_forever(Sweeper(self._cutouts.sessions, self._cutouts.storage, self._settings)),
             Deliverer(self._cutouts.sessions, self._settings).run_forever(),
+            bookkeeper.advance_forever(look_s),
+            bookkeeper.check_forever(look_s),
         ):
             log.info("worker.ready", slots=len(runners), pid=os.getpid())
             stopping = asyncio.create_task(self._stopping.wait())
