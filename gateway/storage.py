@@ -56,7 +56,7 @@ class Storage:
 
     async def put(self, key: str, data: bytes) -> None:
         """Keep `data` under `key`, whole or not at all, durably; the last writer wins."""
-        with _translated("put", _checked(key)):
+        with _translated("put", _checked(key), may_be_missing=False):
             await self._store.put_async(key, data)
             await asyncio.to_thread(self._sync, key)
 
@@ -89,7 +89,7 @@ class Storage:
     async def purge(self, prefix: str, before: datetime) -> int:
         """Delete what lies under `prefix/` and was written before `before`; tell how many.
 
-        So go the unfinished files of writers that were killed.
+        So go the unfinished files of writers that were killed. What cannot be deleted is passed by.
         """
         count = 0
         with _translated("list", _checked(prefix)):
@@ -97,8 +97,9 @@ class Storage:
             async for page in self._store.list(prefix):
                 for meta in page:
                     if meta["last_modified"] < before:
-                        await self.delete(meta["path"])
-                        count += 1
+                        with suppress(StorageUnavailableError):  # it is in the log
+                            await self.delete(meta["path"])
+                            count += 1
         return count
 
     def _sweep_unfinished(self, prefix: str, before: float) -> None:
@@ -134,12 +135,12 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def _translated(operation: str, key: str) -> Iterator[None]:
+def _translated(operation: str, key: str, *, may_be_missing: bool = True) -> Iterator[None]:
     """Turn what the store raises into our two words for it."""
     try:
         yield
-    except FileNotFoundError as exc:
-        raise ResultExpiredError from exc
     except (ObstoreError, OSError) as exc:
+        if may_be_missing and isinstance(exc, FileNotFoundError):
+            raise ResultExpiredError from exc
         log.exception("storage.failed", operation=operation, key=key)
         raise StorageUnavailableError from exc

@@ -1,21 +1,24 @@
 """The one reaper: what crashed, came too late or has expired is ended and cleared away.
 
 Several may sweep at once; each takes what no other has locked. Money moves through `settle`, like
-everywhere; storage is touched only outside transactions.
+everywhere; storage is touched only outside transactions. What fails, a step or one job's objects,
+keeps nothing else from being swept.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import structlog
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Select, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from billing.db import SessionFactory, transact
+from billing.tables import PlanVersion
 from gateway import idempotency, jobs, settle
 from gateway.errors import INTERNAL, DeadlineExceededError
 from gateway.settings import Settings
@@ -25,6 +28,9 @@ from gateway.tables import Job
 from gateway.transactions import is_away
 
 BATCH_MAX: Final = 200
+FAILURES_MAX: Final = 10
+"""Jobs of one batch whose objects cannot be deleted, before the rest is left to the next sweep."""
+LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Literals, not parameters: the partial indexes are of these very conditions.
 IS_OPEN: Final = text("job.state IN ('queued', 'processing')")
 IS_PROCESSING: Final = text("job.state = 'processing'")
@@ -35,6 +41,16 @@ TOO_LATE: Final = Failure.of(DeadlineExceededError())
 log = structlog.get_logger()
 
 
+@dataclass(slots=True)
+class Round:
+    """How far a step that takes a batch a sweep has come, before it begins anew.
+
+    So that what cannot be deleted is passed by, and tried again in the next round.
+    """
+
+    after: datetime = LONG_AGO
+
+
 @dataclass(frozen=True, slots=True)
 class Sweeper:
     """Sweeps once a call."""
@@ -42,33 +58,52 @@ class Sweeper:
     sessions: SessionFactory
     storage: Storage
     settings: Settings
+    tidied: Round = field(default_factory=Round)
+    purged: Round = field(default_factory=Round)
 
-    async def sweep(self, *, are_leases_true: bool = True) -> None:
+    async def sweep(self, *, are_leases_true: bool = True) -> bool:
         """End what is overdue, then clear storage and idempotency records.
 
         Args:
             are_leases_true: False where heartbeats may have found no Postgres to go to.
+
+        Returns:
+            Whether Postgres was within reach all the time.
         """
-        overdue = await self._until_none(self._end_overdue)
-        lost = await self._until_none(self._take_back_lost) if are_leases_true else 0
-        if overdue or lost:
-            log.warning("jobs.swept", overdue_count=overdue, lost_count=lost)
-        await self._tidy()
-        await self._purge_results()
-        async with self.sessions.begin() as db:
-            await idempotency.purge(db, records_max=BATCH_MAX)
+        steps = [self._end_all_overdue, self._tidy, self._purge_results, self._purge_records]
+        if are_leases_true:
+            steps.insert(1, self._take_back_all_lost)
+        return all([await take(step) for step in steps])
 
     async def purge_orphans(self) -> int:
-        """Delete sources that no job can still need: a crash came between them and their job."""
-        before = datetime.now(UTC) - 2 * self.settings.hold_ttl
-        return await self.storage.purge(jobs.SOURCES, before)
+        """Delete what no job can still need: a crash came between it and its job.
 
-    async def _until_none(self, end_one: Callable[[AsyncSession], Awaitable[bool]]) -> int:
+        A source is needed until its hold is over, a result for as long as the longest plan keeps
+        it from then on.
+        """
+        async with self.sessions.begin() as db:
+            result_ttl = await db.scalar(select(func.max(PlanVersion.result_ttl)))
+        now, hold_ttl = datetime.now(UTC), self.settings.hold_ttl
+        count = await self.storage.purge(jobs.SOURCES, now - 2 * hold_ttl)
+        if result_ttl is not None:
+            count += await self.storage.purge(jobs.RESULTS, now - result_ttl - 2 * hold_ttl)
+        return count
+
+    async def _end_all_overdue(self) -> None:
+        await self._until_none(self._end_overdue, "overdue_count")
+
+    async def _take_back_all_lost(self) -> None:
+        await self._until_none(self._take_back_lost, "lost_count")
+
+    async def _until_none(
+        self, end_one: Callable[[AsyncSession], Awaitable[bool]], counted_as: str
+    ) -> None:
         """One transaction for each, so that no account's lock is held for another's sake."""
-        for count in range(BATCH_MAX):
-            if not await transact(self.sessions, end_one):
-                return count
-        return BATCH_MAX
+        count = 0
+        while count < BATCH_MAX and await transact(self.sessions, end_one):
+            count += 1
+        if count:
+            log.warning("jobs.swept", **{counted_as: count})
 
     async def _end_overdue(self, db: AsyncSession) -> bool:
         job = await db.scalar(
@@ -100,41 +135,71 @@ class Sweeper:
 
     async def _tidy(self) -> None:
         """Delete sources of ended jobs, and results of attempts that did not end them."""
-        async with self.sessions.begin() as db:
-            untidy = await db.scalars(
-                select(Job)
-                .where(Job.finished_at.is_not(None), ~Job.is_tidy)
-                .order_by(Job.finished_at)
-                .limit(BATCH_MAX)
-            )
-        ended = untidy.all()
-        for job in ended:
-            for key in _leftovers(job):
-                await self.storage.delete(key)
-        await self._mark(ended, is_tidy=True)
+        untidy = select(Job).where(Job.finished_at.is_not(None), ~Job.is_tidy)
+        await self._clear(untidy, Job.finished_at, self.tidied, _leftovers, is_tidy=True)
 
     async def _purge_results(self) -> None:
-        async with self.sessions.begin() as db:
-            expired = await db.scalars(
-                select(Job)
-                .where(
-                    HAS_SUCCEEDED,
-                    Job.purged_at.is_(None),
-                    Job.result_expires_at < func.now(),
-                )
-                .order_by(Job.result_expires_at)
-                .limit(BATCH_MAX)
-            )
-        ended = expired.all()
-        for job in ended:
-            await self.storage.delete(str(job.result_key))
-        await self._mark(ended, purged_at=func.now())
+        expired = select(Job).where(
+            HAS_SUCCEEDED, Job.purged_at.is_(None), Job.result_expires_at < func.now()
+        )
+        await self._clear(
+            expired, Job.result_expires_at, self.purged, _result, purged_at=func.now()
+        )
 
-    async def _mark(self, ended: Sequence[Job], **values: object) -> None:
-        if not ended:
-            return
+    async def _purge_records(self) -> None:
         async with self.sessions.begin() as db:
-            await db.execute(update(Job).where(Job.id.in_([j.id for j in ended])).values(**values))
+            await idempotency.purge(db, records_max=BATCH_MAX)
+
+    async def _clear(
+        self,
+        due: Select[tuple[Job]],
+        due_at: InstrumentedAttribute[datetime | None],
+        turn: Round,
+        keys_of: Callable[[Job], list[str]],
+        **values: Any,
+    ) -> None:
+        """Delete the objects of the next batch of jobs; note it of those that have none left."""
+        async with self.sessions.begin() as db:
+            batch = await db.scalars(
+                due.where(due_at > turn.after).order_by(due_at).limit(BATCH_MAX)
+            )
+        ended, cleared, failures_count = batch.all(), [], 0
+        turn.after = getattr(ended[-1], due_at.key) if len(ended) == BATCH_MAX else LONG_AGO
+        for job in ended:
+            if await self._has_deleted(job, keys_of):
+                cleared.append(job.id)
+                continue
+            failures_count += 1
+            if failures_count == FAILURES_MAX:
+                turn.after = getattr(job, due_at.key)
+                break
+        if cleared:
+            async with self.sessions.begin() as db:
+                await db.execute(update(Job).where(Job.id.in_(cleared)).values(**values))
+
+    async def _has_deleted(self, job: Job, keys_of: Callable[[Job], list[str]]) -> bool:
+        try:
+            for key in keys_of(job):
+                await self.storage.delete(key)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is this job's alone
+            log.warning("job.left_in_storage", job_id=str(job.id), reason=type(exc).__name__)
+            return False
+        return True
+
+
+async def take(step: Callable[[], Awaitable[Any]]) -> bool:
+    """Take one step of a sweep, and log it where it fails; False where Postgres was away."""
+    try:
+        await step()
+    except Exception as exc:
+        was_away = is_away(exc)
+        log.warning("sweep.failed", step=step.__name__, exc_info=None if was_away else exc)
+        return not was_away
+    return True
+
+
+def _result(job: Job) -> list[str]:
+    return [str(job.result_key)]
 
 
 def _leftovers(job: Job) -> list[str]:
@@ -156,10 +221,8 @@ async def sweep_forever(sweeper: Sweeper) -> None:
     while True:
         await asyncio.sleep(interval_s)
         turn += 1
-        try:
-            await sweeper.sweep(are_leases_true=time.monotonic() >= leases_true_from)
-            if turn % orphans_every == 0:
-                await sweeper.purge_orphans()
-        except Exception as exc:
+        is_in_reach = await sweeper.sweep(are_leases_true=time.monotonic() >= leases_true_from)
+        if turn % orphans_every == 0:
+            is_in_reach &= await take(sweeper.purge_orphans)
+        if not is_in_reach:
             leases_true_from = time.monotonic() + sweeper.settings.lease.total_seconds()
-            log.warning("sweep.failed", exc_info=None if is_away(exc) else exc)

@@ -138,6 +138,39 @@ async def test_purge_takes_what_a_killed_writer_left_behind(storage: Storage, fo
     assert named(folder, "*") == []
 
 
+async def test_purge_passes_by_what_cannot_be_deleted(
+    storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("results/a.png", "results/b.png", "results/c.png"):
+        await storage.put(key, b"x")
+    delete = storage.delete
+
+    async def refuse_one(key: str) -> None:  # for root, no folder is closed
+        if key == "results/b.png":
+            raise StorageUnavailableError
+        await delete(key)
+
+    monkeypatch.setattr(storage, "delete", refuse_one)
+
+    assert await storage.purge("results", datetime.now(UTC) + timedelta(hours=1)) == 2
+    assert [path.name for path in named(folder, "*.png")] == ["b.png"]
+
+
+async def test_what_is_gone_before_it_is_kept_is_a_broken_store_and_not_an_expired_result(
+    storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = storage._sync
+
+    def take_away(key: str) -> None:  # as a clean-up from outside does
+        (folder / key).unlink()
+        sync(key)
+
+    monkeypatch.setattr(storage, "_sync", take_away)
+
+    with pytest.raises(StorageUnavailableError):
+        await storage.put("results/a.png", b"x")
+
+
 async def test_purging_where_nothing_was_ever_put_is_harmless(storage: Storage) -> None:
     assert await storage.purge("results", datetime.now(UTC)) == 0
 
