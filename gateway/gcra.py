@@ -28,9 +28,10 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval = tonumber(ARGV[1])
 local capacity = tonumber(ARGV[2])
+local is_look = ARGV[3] == '1'
 local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
 local backlog = math.min(math.max(full_at - now, 0), capacity)
-if backlog + interval > capacity then
+if is_look or backlog + interval > capacity then
   return {0, backlog}
 end
 backlog = backlog + interval
@@ -96,10 +97,10 @@ class LocalLimits:
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def take(self, key: str, rate: Rate) -> Verdict:
+    def take(self, key: str, rate: Rate, *, is_look: bool = False) -> Verdict:
         now = self._now_us()
         backlog = min(max(self._full_at.get(key, now) - now, 0), rate.capacity_us)
-        if backlog + rate.interval_us > rate.capacity_us:
+        if is_look or backlog + rate.interval_us > rate.capacity_us:
             return Verdict(is_taken=False, backlog_us=backlog)
         self.follow(key, backlog + rate.interval_us)
         return Verdict(is_taken=True, backlog_us=backlog + rate.interval_us)
@@ -112,7 +113,7 @@ class LocalLimits:
             self._full_at.popitem(last=False)
 
 
-Asked = tuple[str, Rate, asyncio.Future[Verdict]]
+Asked = tuple[str, Rate, bool, asyncio.Future[Verdict]]
 
 
 class SharedLimits:
@@ -125,10 +126,10 @@ class SharedLimits:
         self._asked: list[Asked] = []
         self._sender: asyncio.Task[None] | None = None
 
-    def ask(self, key: str, rate: Rate) -> asyncio.Future[Verdict]:
-        """Ask for one call; the answer is cancelled where none will come."""
+    def ask(self, key: str, rate: Rate, *, is_look: bool = False) -> asyncio.Future[Verdict]:
+        """Ask for one call, or only look; the answer is cancelled where none will come."""
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._asked.append((key, rate, answer))
+        self._asked.append((key, rate, is_look, answer))
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_all())
         return answer
@@ -140,11 +141,11 @@ class SharedLimits:
                 verdicts = await self._send(batch)
             except (RedisError, OSError, TimeoutError) as exc:
                 self._on_failure(exc)
-                for _, _, answer in [*batch, *self._asked]:
+                for *_, answer in [*batch, *self._asked]:
                     answer.cancel()
                 self._asked = []
                 return
-            for (_, _, answer), verdict in zip(batch, verdicts, strict=True):
+            for (*_, answer), verdict in zip(batch, verdicts, strict=True):
                 if not answer.done():
                     answer.set_result(verdict)
 
@@ -153,7 +154,8 @@ class SharedLimits:
             asyncio.timeout(BATCH_DEADLINE_S),
             self._redis.pipeline(transaction=False) as pipeline,
         ):
-            for key, rate, _ in batch:
-                pipeline.eval(TAKE, 1, f"limit:{key}", str(rate.interval_us), str(rate.capacity_us))
+            for key, rate, is_look, _ in batch:
+                numbers = (str(rate.interval_us), str(rate.capacity_us), str(int(is_look)))
+                pipeline.eval(TAKE, 1, f"limit:{key}", *numbers)
             rows = await pipeline.execute()
         return [Verdict(bool(is_taken), int(backlog_us)) for is_taken, backlog_us in rows]

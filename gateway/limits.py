@@ -45,6 +45,12 @@ class Limits:
         """
         return await self._take(f"key:{key}", Rate.per_minute(rate_per_minute, burst))
 
+    async def look(self, key: str, *, rate_per_minute: int, burst: int) -> LimitState:
+        """Tell where the limit of `key` stands; nothing is counted."""
+        rate = Rate.per_minute(rate_per_minute, burst)
+        state, _ = await self._ask(f"key:{key}", rate, is_look=True)
+        return state
+
     async def take_address(self, address: str) -> LimitState:
         """Count one call that came without a valid key.
 
@@ -59,23 +65,26 @@ class Limits:
         return self._paused_until > 0
 
     async def _take(self, key: str, rate: Rate) -> LimitState:
-        verdict = await self._ask_redis(key, rate)
-        if verdict is None:
-            rate = rate.share(self._gateway_count)
-            verdict = self._local.take(key, rate)
-        state = rate.state(verdict.backlog_us)
-        if not verdict.is_taken:
+        state, is_taken = await self._ask(key, rate)
+        if not is_taken:
             raise RateLimitedError(max(1, state.retry_after_s), state)
         return state
 
-    async def _ask_redis(self, key: str, rate: Rate) -> Verdict | None:
+    async def _ask(self, key: str, rate: Rate, *, is_look: bool = False) -> tuple[LimitState, bool]:
+        verdict = await self._ask_redis(key, rate, is_look=is_look)
+        if verdict is None:
+            rate = rate.share(self._gateway_count)
+            verdict = self._local.take(key, rate, is_look=is_look)
+        return rate.state(verdict.backlog_us), verdict.is_taken
+
+    async def _ask_redis(self, key: str, rate: Rate, *, is_look: bool) -> Verdict | None:
         """Give Redis's verdict, or None where it is away or late."""
         now = time.monotonic()
         if now < self._paused_until:
             return None
         if self._paused_until:  # one call tries Redis, the others do not wait for it
             self._paused_until = now + REDIS_PAUSE_S
-        answer = self._shared.ask(key, rate)
+        answer = self._shared.ask(key, rate, is_look=is_look)
         answer.add_done_callback(partial(self._learn, key))
         await asyncio.wait([answer], timeout=REDIS_DEADLINE_S)
         return answer.result() if answer.done() and not answer.cancelled() else None

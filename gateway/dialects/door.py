@@ -67,7 +67,6 @@ class Door:
         except (MissingKeyError, BillingError):
             await self.take_address(request)
             raise
-        facts.account_id = caller.key.account_id
         structlog.contextvars.bind_contextvars(account_id=str(caller.key.account_id))
         facts.limit = await self._take(caller)
         caller.key.require(scope)
@@ -88,8 +87,17 @@ class Door:
             burst=caller.key.burst,
         )
 
+    async def _look(self, caller: Caller) -> LimitState:
+        return await self.limits.look(
+            str(caller.key.api_key_id),
+            rate_per_minute=caller.key.rate_per_minute,
+            burst=caller.key.burst,
+        )
+
     async def owner_of(self, request: AnyRequest, plaintext: str | None) -> UUID | None:
         """Tell whose key was sent along, where one was; one that lets nobody in finds nothing.
+
+        It costs nothing of the key's rate, whose state the answer tells.
 
         Raises:
             JobNotFoundError: the key is not good.
@@ -100,6 +108,9 @@ class Door:
             caller = await self.authenticator.caller_for(plaintext, address_of(request))
         except BillingError:
             raise JobNotFoundError from None
+        facts = facts_of(request)
+        if facts.limit is None:
+            facts.limit = await self._look(caller)
         return caller.key.account_id
 
     async def check_means(self, caller: Caller, idempotency_key: str | None) -> None:

@@ -21,7 +21,6 @@ class RequestFacts:
 
     request_id: str
     started_at_s: float = field(default_factory=time.perf_counter)
-    account_id: UUID | None = None
     job_id: UUID | None = None
     limit: LimitState | None = None
     charged_credits: int = 0

@@ -19,7 +19,10 @@ HEADERS: Final[Mapping[str, tuple[str, Any]]] = {
         "`r` calls left now; `t` seconds until the limit is whole again.",
         '"default";r=59;t=1',
     ),
-    "Retry-After": ("Seconds after which the same call will be taken.", 2),
+    "Retry-After": (
+        "The earliest at which to ask again, in seconds; of a rate, when the call will be taken.",
+        2,
+    ),
     "X-Credits-Charged": ("Credits that this call cost.", 25),
     "X-Credits-Held": ("Credits set aside until the task ends.", 25),
     "X-Credits-Remaining": ("Credits that can be spent now.", 49975),

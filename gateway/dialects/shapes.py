@@ -21,7 +21,7 @@ AnyRequest = Request[Any, Any, Any]
 Shape = Callable[[Problem, str], Response[Any]]
 
 CONFLICT_RETRY_S: Final = 1
-"""How soon a request that only waits for another of the same caller may come again."""
+"""The earliest at which a request that waits for another of the same caller may come again."""
 DIALECTS: Final[tuple[tuple[str, str, Shape], ...]] = (
     ("/v1/open", "codia", codia.shape_problem),
     ("/r", "codia", codia.shape_problem),

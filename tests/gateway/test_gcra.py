@@ -80,16 +80,16 @@ async def test_the_script_in_redis_is_the_same_exact_bucket(
     redis: Redis, rate: Rate, pauses_us: list[int]
 ) -> None:
     """The production script on a real Valkey; only its clock is ours."""
-    script = TAKE.replace("redis.call('TIME')", "{ARGV[3], ARGV[4]}")
+    script = TAKE.replace("redis.call('TIME')", "{ARGV[4], ARGV[5]}")
     script = script.replace("math.ceil(backlog / 1000)", "600000")
-    assert script.count("ARGV") == 4
+    assert script.count("ARGV") == 5
     take = redis.register_script(script)
     key, now = uuid4().hex, 1_795_000_000 * SECOND
     bucket = Bucket(rate, now)
     for pause in pauses_us:
         now += pause
         clock = divmod(now, SECOND)
-        is_taken, backlog_us = await take([key], [rate.interval_us, rate.capacity_us, *clock])
+        is_taken, backlog_us = await take([key], [rate.interval_us, rate.capacity_us, 0, *clock])
         assert (bool(is_taken), rate.state(backlog_us)) == bucket.take(now)
 
 

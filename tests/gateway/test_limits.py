@@ -143,6 +143,14 @@ async def test_waiting_as_told_is_enough_and_less_is_not(limits: Limits) -> None
     await limits.take(key, rate_per_minute=60, burst=1)
 
 
+async def test_a_look_counts_nothing(limits: Limits) -> None:
+    key = fresh_key()
+    fresh = await limits.look(key, rate_per_minute=60, burst=5)
+    taken = await limits.take(key, rate_per_minute=60, burst=5)
+    seen = [await limits.look(key, rate_per_minute=60, burst=5) for _ in range(9)][-1]
+    assert (fresh.remaining, taken.remaining, seen.remaining) == (5, 4, 4)
+
+
 async def test_a_refused_call_costs_nothing(limits: Limits) -> None:
     key = fresh_key()
     assert await taken_of(limits, 50, key, rate=600, burst=1) == 1

@@ -168,6 +168,33 @@ async def test_the_download_is_the_png_and_is_for_the_client_alone(
     assert head.headers["Content-Length"] == str(result["output_size"])
 
 
+async def test_a_poll_with_a_key_tells_the_limits_and_takes_nothing_of_them(
+    client: AsyncClient, customer: Customer, astronaut: bytes
+) -> None:
+    answer = await submit(client, customer, astronaut)
+    status = f"/api/get/{answer.json()['task_id']}"
+    polls = [await client.get(status, headers=customer.x_api_key) for _ in range(3)]
+    for poll in polls:
+        assert poll.headers["RateLimit-Policy"] == answer.headers["RateLimit-Policy"]
+        assert remaining(poll) >= remaining(answer)
+    assert "RateLimit" not in (await client.get(status)).headers
+
+
+def remaining(answer: Response) -> int:
+    return int(answer.headers["RateLimit"].partition("r=")[2].partition(";")[0])
+
+
+async def test_a_wrong_key_at_a_poll_counts_against_the_address(
+    make_client: MakeClient, astronaut: bytes
+) -> None:
+    client, customer = await make_client(ip_rate_per_minute=1)
+    status = f"/api/get/{(await submit(client, customer, astronaut)).json()['task_id']}"
+    wrong = {"x-api-key": "made up"}
+    answers = [await client.get(status, headers=wrong) for _ in range(3)]
+    assert {answer.status_code for answer in answers} <= {404, 429}
+    assert answers[-1].status_code == 429
+
+
 async def test_a_result_past_its_time_is_gone(
     client: AsyncClient, customer: Customer, astronaut: bytes, work: WorkOff, house: House
 ) -> None:
