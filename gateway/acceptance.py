@@ -19,8 +19,8 @@ from gateway import idempotency, jobs
 from gateway.answers import CutoutRequest
 from gateway.idempotency import RequestKey
 from gateway.settings import Settings
-from gateway.settle import cancel, settle_or_leave
-from gateway.tables import PROCESSING, QUEUED, Job
+from gateway.settle import settle_or_leave, withdraw
+from gateway.tables import Job
 from gateway.transactions import Finishing, persist
 
 PATIENCE: Final = timedelta(seconds=5)
@@ -127,8 +127,7 @@ class Acceptance:
         await asyncio.wait([opening])
         if opening.exception() is None and not opening.result().is_replayed:
             job = opening.result().job
-            states = (QUEUED, PROCESSING)
-            undoing = partial(cancel, fence=job.fence, states=states)
+            undoing = partial(withdraw, fence=job.fence)
             await settle_or_leave(self.sessions, job, undoing, patience=self.settings.lease)
 
 

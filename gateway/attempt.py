@@ -90,9 +90,7 @@ class Attempts:
             result_key = jobs.result_key(job.id, job.attempt, cutout.extension)
             await self.storage.put(result_key, cutout.image)
             facts = _facts_of(cutout) | {"result_key": result_key}
-            ended, balance = await self.finishing.run(self._capture(job, facts))
-        log.info("cutout.captured", **_log_facts(ended))
-        return ended, balance
+            return await self.finishing.run(self._capture(job, facts))
 
     async def _cut_out(self, job: Job, order: Order, heart: Heart) -> Cutout:
         """Wait for a slot and cut, together within one deadline."""
@@ -119,10 +117,14 @@ class Attempts:
         capturing = partial(settle.succeed, fence=job.fence, facts=facts)
         try:
             # Patient beyond the lease: the cutout is made, and only Postgres is away.
-            return await persist(self.sessions, capturing, patience=2 * self.settings.lease)
+            ended, balance = await persist(
+                self.sessions, capturing, patience=2 * self.settings.lease
+            )
         except LeaseLostError:
             await self.storage.delete(facts["result_key"])
             raise
+        log.info("cutout.captured", **_log_facts(ended))
+        return ended, balance
 
     async def _give_up(self, job: Job, exc: BaseException) -> None:
         """T2' for a caller who waits: canceled with his request, failed for all else."""
@@ -130,12 +132,14 @@ class Attempts:
             log.warning("lease.lost", job_id=str(job.id), attempt=job.attempt)
             return
         failure = Failure.of(exc)
-        if isinstance(exc, asyncio.CancelledError):
+        is_canceled = isinstance(exc, asyncio.CancelledError)
+        if is_canceled:
             ending: Any = partial(settle.cancel, states=(PROCESSING,))
         else:
             ending = partial(settle.fail, failure=failure)
-        await self._settle(job, partial(ending, fence=job.fence))
-        _log_failure(job, exc, failure)
+        if await self._settle(job, partial(ending, fence=job.fence)) is not False:
+            event = "cutout.canceled" if is_canceled else "cutout.failed"
+            _log_failure(job, exc, failure, event=event)
 
     async def _hand_back(self, job: Job, exc: BaseException) -> None:
         """T2' where nobody waits: to the next attempt if it was our fault, else failed."""
@@ -150,23 +154,28 @@ class Attempts:
         )
         failure = Failure.of(exc)
 
-        async def ending(db: AsyncSession) -> None:
+        async def ending(db: AsyncSession) -> bool:
             if is_ours:
-                await settle.retry_or_fail(
+                return await settle.retry_or_fail(
                     db,
                     job,
                     failure,
                     attempts_max=self.settings.job_attempts_max,
                     pause=timedelta(0) if is_shutdown else RETRY_PAUSE,
                 )
-            else:
-                await settle.fail(db, job.fence, failure)
+            return await settle.fail(db, job.fence, failure)
 
-        await self._settle(job, ending)
-        _log_failure(job, exc, failure, event="cutout.handed_back" if is_ours else "cutout.failed")
+        if await self._settle(job, ending) is not False:
+            event = "cutout.handed_back" if is_ours else "cutout.failed"
+            _log_failure(job, exc, failure, event=event)
 
-    async def _settle(self, job: Job, ending: Callable[[AsyncSession], Awaitable[Any]]) -> None:
-        await settle.settle_or_leave(self.sessions, job, ending, patience=self.settings.lease)
+    async def _settle(
+        self, job: Job, ending: Callable[[AsyncSession], Awaitable[bool]]
+    ) -> bool | None:
+        """Settle; False where the job had ended already, as one cancelled during T2 has."""
+        return await settle.settle_or_leave(
+            self.sessions, job, ending, patience=self.settings.lease
+        )
 
 
 def _facts_of(cutout: Cutout) -> dict[str, Any]:
@@ -200,9 +209,7 @@ def _log_facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _log_failure(
-    job: Job, exc: BaseException, failure: Failure, *, event: str = "cutout.failed"
-) -> None:
+def _log_failure(job: Job, exc: BaseException, failure: Failure, *, event: str) -> None:
     log.info(
         event,
         job_id=str(job.id),

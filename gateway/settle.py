@@ -7,7 +7,7 @@ the fence (`attempt`) is passed. Whoever comes late finds nothing to move and ch
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,8 +17,10 @@ from billing.db import SessionFactory
 from billing.ledger import Balance
 from gateway import idempotency, jobs, webhooks
 from gateway.errors import INTERNAL, LeaseLostError, problem_for
-from gateway.tables import SUCCEEDED, Fence, Job
+from gateway.tables import PROCESSING, QUEUED, SUCCEEDED, Fence, Job
 from gateway.transactions import persist
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -69,6 +71,12 @@ async def cancel(db: AsyncSession, fence: Fence, *, states: tuple[str, ...]) -> 
     return await _give_back(db, await jobs.cancel(db, fence, states=states), reason="canceled")
 
 
+async def withdraw(db: AsyncSession, fence: Fence) -> None:
+    """End a job that nobody was told of, and free its idempotency key, whatever kind it is."""
+    if await cancel(db, fence, states=(QUEUED, PROCESSING)):
+        await idempotency.forget(db, fence.job_id)
+
+
 async def retry_or_fail(
     db: AsyncSession,
     job: Job,
@@ -76,12 +84,14 @@ async def retry_or_fail(
     *,
     attempts_max: int,
     pause: timedelta = timedelta(0),
-) -> None:
-    """Hand the job's present attempt on to the next, or fail it where there is no next."""
+) -> bool:
+    """Hand the job's present attempt on to the next, or fail it where there is no next.
+
+    False where the fence holds.
+    """
     if job.is_async and job.attempt < attempts_max:
-        await jobs.requeue(db, job.fence, pause=pause)
-    else:
-        await fail(db, job.fence, failure)
+        return await jobs.requeue(db, job.fence, pause=pause) is not None
+    return await fail(db, job.fence, failure)
 
 
 async def _give_back(db: AsyncSession, job: Job | None, *, reason: str) -> bool:
@@ -97,12 +107,13 @@ async def _give_back(db: AsyncSession, job: Job | None, *, reason: str) -> bool:
 async def settle_or_leave(
     sessions: SessionFactory,
     job: Job,
-    ending: Callable[[AsyncSession], Awaitable[Any]],
+    ending: Callable[[AsyncSession], Awaitable[T]],
     *,
     patience: timedelta,
-) -> None:
+) -> T | None:
     """Settle while Postgres can be reached; otherwise the sweeper will, once the lease is over."""
     try:
-        await persist(sessions, ending, patience=patience)
+        return await persist(sessions, ending, patience=patience)
     except Exception:
         log.exception("job.left_to_sweeper", job_id=str(job.id), attempt=job.attempt)
+        return None

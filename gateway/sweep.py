@@ -152,7 +152,7 @@ class Sweeper:
 
     async def _clear(
         self,
-        due: Select[tuple[Job]],
+        due: Select[Job],
         due_at: InstrumentedAttribute[datetime | None],
         turn: Round,
         keys_of: Callable[[Job], list[str]],

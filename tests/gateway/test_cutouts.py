@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from structlog.testing import capture_logs
 
 from billing.errors import InsufficientCreditsError, TooManyAtOnceError
 from core import CutoutOptions
@@ -16,6 +17,7 @@ from core.errors import (
     UnknownModelError,
     UnsupportedFormatError,
 )
+from gateway import settle
 from gateway.errors import (
     DeadlineExceededError,
     IdempotencyConflictError,
@@ -130,6 +132,31 @@ async def test_a_request_that_is_cancelled_gives_its_credits_back(
     (job,) = await workshop.jobs_of(caller)
     assert job.state == CANCELED
     assert (await workshop.balance(caller)).available == FREE_CREDITS
+
+
+async def test_a_cutout_whose_caller_left_while_it_was_charged_is_no_failure(
+    workshop: Workshop, astronaut: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await workshop.caller()
+    succeed, is_capturing = settle.succeed, asyncio.Event()
+
+    async def succeed_slowly(*args: Any, **kwargs: Any) -> Any:
+        is_capturing.set()
+        await asyncio.sleep(0.05)
+        return await succeed(*args, **kwargs)
+
+    monkeypatch.setattr(settle, "succeed", succeed_slowly)
+    with capture_logs() as lines:
+        running = asyncio.create_task(workshop.cutouts.run(workshop.request(caller, astronaut)))
+        await is_capturing.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    (job,) = await workshop.jobs_of(caller)
+    assert (job.state, job.charged_credits) == (SUCCEEDED, PRICE)
+    events = [line["event"] for line in lines if line["event"].startswith("cutout.")]
+    assert events == ["cutout.captured"]
 
 
 async def test_an_attempt_ends_at_its_deadline(
