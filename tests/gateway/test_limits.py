@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -259,19 +260,24 @@ async def seconds_until_restored(limits: Limits) -> float:
 
 
 async def test_a_frozen_redis_delays_a_few_calls_by_a_moment_and_the_next_not_at_all(
-    mortal_redis: Redis, valkey: Valkey
+    mortal_redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mortal, key = Limits(mortal_redis, settings_with()), fresh_key()
     await mortal.take(key, rate_per_minute=1, burst=5)
     os.kill(valkey.process.pid, signal.SIGSTOP)
     try:
-        took_s = []
+        ask, asked = mortal._shared.ask, []
+
+        def ask_and_note(*args: Any, **kwargs: Any) -> Any:
+            asked.append(args)
+            return ask(*args, **kwargs)
+
+        monkeypatch.setattr(mortal._shared, "ask", ask_and_note)
         for _ in range(30):
-            started_at = time.monotonic()
             await taken_of(mortal, 1, key, rate=1, burst=5)
-            took_s.append(time.monotonic() - started_at)
-        assert max(took_s) < 0.5
-        assert sum(took_s) < 2  # ten calls wait 50 ms each, then nobody does
+        # Ten wait their 50 ms, then it is known, and only now and then does one try again.
+        assert 1 <= len(asked) < 15
+        assert mortal.is_degraded
         assert await taken_of(mortal, 10, key, rate=1, burst=5) == 0
     finally:
         os.kill(valkey.process.pid, signal.SIGCONT)
