@@ -10,19 +10,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
 import httpx
 
 from bench.proofs.storm import Watch
-from bench.proofs.storm_ground import MODEL, Customer, picture
+from bench.proofs.storm_ground import MODEL, Customer, picture, request_for
 from billing.errors import TooManyAtOnceError
-from core import CutoutOptions
-from gateway.cutouts import CutoutRequest, Cutouts
+from gateway.cutouts import Cutouts
 from gateway.errors import OverloadedError, StorageUnavailableError
-from gateway.source import Source
 
 ACCOUNTS: Final = 20
 CLIENTS: Final = 24
@@ -88,20 +85,12 @@ class Clients:
         self.jobs[number] = job_id
 
     async def _submit(self, customer: Customer, key: str, source: bytes) -> UUID | None:
-        request = CutoutRequest(
-            caller=customer.caller,
-            source=Source(source),
-            model=MODEL,
-            options=CutoutOptions(),
-            dialect="revid",
-            idempotency_key=key,
-            body_sha256=sha256(source).hexdigest(),
-        )
         try:
-            return (await self.cutouts.submit(request)).job_id
+            submitted = await self.cutouts.submit(request_for(customer, source, key=key))
         except (OverloadedError, StorageUnavailableError, TooManyAtOnceError) as exc:
             self.asked_again[type(exc).__name__] += 1
             return None
+        return submitted.job_id
 
     async def _post_revid(self, customer: Customer, key: str, source: bytes) -> UUID | None:
         headers = {"x-api-key": customer.key, "Idempotency-Key": key}

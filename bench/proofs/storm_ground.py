@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +14,15 @@ from PIL import Image
 from billing.accounts import create_account
 from billing.db import SessionFactory, make_engine, make_sessions
 from billing.keys import KeyHasher, authenticate, create_key
+from core import CutoutOptions
 from gateway.admission import Admission
 from gateway.auth import Caller
-from gateway.cutouts import Cutouts
+from gateway.cutouts import CutoutRequest, Cutouts
 from gateway.embedded.services import Embedded
 from gateway.inference import Inference
 from gateway.outbox import Bell
 from gateway.settings import Settings
+from gateway.source import Source
 from gateway.storage import Storage
 from migrations.run import upgrade
 from tests.conftest import encoded_photograph
@@ -36,7 +39,7 @@ FROM job
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Durable servers, migrated, in a folder that ends with them."""
+    """Servers, migrated, in a folder that ends with them."""
 
     services: Embedded
     folder: Path
@@ -73,10 +76,10 @@ class Ground:
 
 
 @contextmanager
-def laid() -> Iterator[Ground]:
+def laid(*, is_durable: bool = True) -> Iterator[Ground]:
     with tempfile.TemporaryDirectory(prefix="cutout-storm-") as folder:
         Path(folder).chmod(0o711)
-        with Embedded(Path(folder)) as services:
+        with Embedded(Path(folder), is_durable=is_durable) as services:
             upgrade(services.database_owner_url)
             yield Ground(services, Path(folder))
 
@@ -86,12 +89,12 @@ async def opened(settings: Settings) -> AsyncIterator[Cutouts]:
     """Open the use case, for a loop of its own: whoever submits needs no model."""
     engine = make_engine(str(settings.database_url))
     cutouts = Cutouts(
-        make_sessions(engine),
-        Storage.from_url(settings.storage_url),
-        Inference(settings),
-        Admission(settings),
-        Bell(str(settings.redis_url)),
-        settings,
+        sessions=make_sessions(engine),
+        storage=Storage.from_url(settings.storage_url),
+        inference=Inference(settings),
+        admission=Admission(settings),
+        bell=Bell(str(settings.redis_url)),
+        settings=settings,
     )
     try:
         yield cutouts
@@ -135,3 +138,16 @@ def picture(edge_px: int) -> bytes:
     with Image.open(BytesIO(encoded_photograph("astronaut"))) as photograph:
         photograph.resize((edge_px, edge_px)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
+
+
+def request_for(customer: Customer, source: bytes, *, key: str | None = None) -> CutoutRequest:
+    """Ask for a cutout as a dialect would, `key` being the idempotency key."""
+    return CutoutRequest(
+        caller=customer.caller,
+        source=Source(source),
+        model=MODEL,
+        options=CutoutOptions(),
+        dialect="revid",
+        idempotency_key=key,
+        body_sha256=sha256(source).hexdigest(),
+    )

@@ -18,18 +18,23 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import func, select
 
 from bench.proofs.storm import Victim, print_table
-from bench.proofs.storm_ground import MODEL, Customer, Ground, laid, open_customers, opened, picture
+from bench.proofs.storm_ground import (
+    Customer,
+    Ground,
+    laid,
+    open_customers,
+    opened,
+    picture,
+    request_for,
+)
 from bench.proofs.storm_verdict import judge
-from core import CutoutOptions
-from gateway.cutouts import CutoutRequest, Cutouts
-from gateway.source import Source
+from gateway.cutouts import Cutouts
 from gateway.tables import PROCESSING, SUCCEEDED
 
 FROZEN: Final = 4
@@ -58,7 +63,8 @@ class Night:
 
     async def one_round(self, doomed: list[Victim], heirs: list[Victim]) -> None:
         send_all(heirs, signal.SIGSTOP)  # so that the jobs are the doomed ones'
-        jobs = [await self._submit() for _ in doomed]
+        request = request_for(self.customer, self.picture)
+        jobs = [(await self.cutouts.submit(request)).job_id for _ in doomed]
         await until(lambda: self._are_at_work(jobs), seconds=WORK_S_MAX)
         await asyncio.sleep(self.chance.uniform(0, 1))
         send_all(doomed, signal.SIGSTOP)
@@ -75,18 +81,6 @@ class Night:
         send_all(doomed, signal.SIGCONT)
         await asyncio.sleep(WAKE_S)
         self.jobs += jobs
-
-    async def _submit(self) -> UUID:
-        request = CutoutRequest(
-            caller=self.customer.caller,
-            source=Source(self.picture),
-            model=MODEL,
-            options=CutoutOptions(),
-            dialect="revid",
-            idempotency_key=None,
-            body_sha256=sha256(self.picture).hexdigest(),
-        )
-        return (await self.cutouts.submit(request)).job_id
 
     async def _are_at_work(self, job_ids: list[UUID]) -> bool:
         jobs = [await self.cutouts.find(job_id) for job_id in job_ids]
