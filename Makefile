@@ -46,10 +46,12 @@ $(VENV)-training/.ready: requirements-training.lock
 test-training: $(VENV)-training/.ready ## The recipe of our networks on a small slice (installs torch)
 	$(VENV)-training/bin/python -m pytest tests/training --confcutdir=tests/training
 
-prove: $(VENV)/.dev ## The heavy proofs of the ledger (docs/billing.md; half an hour and more)
+prove: $(VENV)/.dev ## The heavy proofs of the ledger (docs/billing.md; an hour and more)
 	$(BIN)/python -m bench.proofs.oversell
 	$(BIN)/python -m bench.proofs.duplicates
 	$(BIN)/python -m bench.proofs.crash_points
+	$(BIN)/python -m bench.proofs.kill_storm
+	$(BIN)/python -m bench.proofs.zombies
 	$(BIN)/python -m bench.proofs.throughput
 	$(BIN)/python -m bench.proofs.mutants
 	$(BIN)/python -m bench.proofs.state_machine
