@@ -74,6 +74,7 @@ def make_engine(
         pool = {"pool_size": CONNECTIONS_MAX, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_S}
         options = pool | options
     options.setdefault("pool_pre_ping", True)
+    options.setdefault("hide_parameters", True)  # they may be hashes of keys; errors get logged
     return create_async_engine(
         async_url(url), connect_args={"server_settings": settings}, **options
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +15,7 @@ from billing.db import make_engine, make_sessions, transact
 from billing.errors import BillingError
 from billing.keys import KeyHasher
 from gateway.cli.marks import say_failed
-from gateway.settings import Settings, read_settings
+from gateway.cli.refusals import reaching_database, settings_for
 
 T = TypeVar("T")
 
@@ -28,21 +27,6 @@ DataDir = Annotated[
 ]
 DATA_DIR = Path(".cutout")
 screen = Console(highlight=False)
-
-
-def settings_for(data_dir: Path) -> Settings:
-    """Read the environment, then what `cutout up` noted; end the command if that is not enough."""
-    file = data_dir / "up.env"
-    try:
-        return read_settings(file if file.exists() else None)
-    except ValidationError as exc:
-        missing = ", ".join(
-            f"CUTOUT_{error['loc'][0]}".upper() for error in exc.errors() if error["loc"]
-        )
-        Console(stderr=True).print(
-            f"No database: start `cutout up`, or set {missing or exc} (docs/settings.md)."
-        )
-        raise typer.Exit(2) from exc
 
 
 def run(data_dir: Path, work: Callable[[AsyncSession, KeyHasher], Awaitable[T]]) -> T:
@@ -60,7 +44,8 @@ def run(data_dir: Path, work: Callable[[AsyncSession, KeyHasher], Awaitable[T]])
             await engine.dispose()
 
     try:
-        return asyncio.run(in_transaction())
+        with reaching_database(data_dir, settings):
+            return asyncio.run(in_transaction())
     except BillingError as exc:
         say_failed(Console(stderr=True), str(exc))
         raise typer.Exit(1) from exc

@@ -2,7 +2,8 @@
 
 import typer
 
-from gateway.cli.database import DATA_DIR, DataDir, screen, settings_for
+from gateway.cli.database import DATA_DIR, DataDir, screen
+from gateway.cli.refusals import reaching_database, settings_for
 from migrations.run import upgrade
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -17,5 +18,6 @@ def db() -> None:
 def migrate(data_dir: DataDir = DATA_DIR) -> None:
     """Bring the database up to date; nothing happens if it is."""
     settings = settings_for(data_dir)
-    upgrade(str(settings.database_owner_url or settings.database_url))
+    with reaching_database(data_dir, settings):
+        upgrade(str(settings.database_owner_url or settings.database_url))
     screen.print("The database is up to date.")

@@ -7,8 +7,8 @@ import typer
 import uvicorn
 
 from gateway.app import create_app
+from gateway.cli.refusals import settings_or_exit
 from gateway.log import configure_logging
-from gateway.settings import read_settings
 
 app = typer.Typer(add_completion=False)
 
@@ -21,7 +21,7 @@ def gateway(
 ) -> None:
     """Serve the API; its settings are in the environment (docs/settings.md)."""
     configure_logging()
-    settings = read_settings()
+    settings = settings_or_exit()
     config = uvicorn.Config(
         create_app(settings),
         host=settings.bind_host,

@@ -23,7 +23,9 @@ DATA_DIR = Path(".cutout")
 
 @app.command()
 def up(
-    port: Annotated[int | None, typer.Option(help="8000, or the next free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="8000, or the next free one.", min=1, max=65535)
+    ] = None,
     data_dir: DataDir = DATA_DIR,
 ) -> None:
     """Run Postgres, Valkey, gateway and worker here until Ctrl-C, with a demo account."""

@@ -13,7 +13,8 @@ from billing import audit
 from billing.accounts import find_account
 from billing.keys import KeyHasher
 from gateway import webhooks
-from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen, settings_for
+from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
+from gateway.cli.refusals import settings_for
 from gateway.endpoints import rotate_secret, secrets_of, set_alert_url
 from gateway.errors import UrlNotAllowedError
 from gateway.reach import Reach
@@ -84,7 +85,7 @@ def alerts(
         await set_alert_url(db, account, url, actor=actor())
 
     run(data_dir, work)
-    screen.print("Alerts are sent." if url else "No alerts are sent.")
+    screen.print("Alerts will be sent there." if url else "No alerts will be sent.")
 
 
 @app.command("list")
@@ -96,6 +97,7 @@ def list_(
     """List an account's last 50 deliveries."""
 
     async def work(db: AsyncSession, _: KeyHasher) -> list[WebhookDelivery]:
+        await find_account(db, account)
         return await webhooks.deliveries_of(db, account, state=state)
 
     table = Table("delivery", "what", "state", "attempts", "written", "job", box=None)

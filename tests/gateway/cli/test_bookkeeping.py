@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli import account, db, key
+from gateway.embedded.services import free_port
 
 runner = CliRunner()
 
@@ -97,6 +98,43 @@ def test_without_a_database_the_command_says_what_to_set(
     result = runner.invoke(account.app, ["list", "--data-dir", str(tmp_path)])
     assert result.exit_code == 2
     assert "CUTOUT_DATABASE_URL" in result.output
+    assert str(tmp_path) in result.output
+    assert "--data-dir" in result.output
+
+
+def test_a_stack_that_does_not_run_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CUTOUT_DATABASE_URL")
+    nobody = f"postgresql://app:secret@127.0.0.1:{free_port()}/cutout"
+    (tmp_path / "up.env").write_text(f"CUTOUT_DATABASE_URL='{nobody}'\n")
+    monkeypatch.delenv("CUTOUT_DATABASE_OWNER_URL")
+
+    for command, words in ((account.app, ["list"]), (db.app, ["migrate"])):
+        result = runner.invoke(command, [*words, "--data-dir", str(tmp_path)])
+
+        assert result.exit_code == 2
+        assert result.output.splitlines() == [
+            f"✗ the stack of {tmp_path} is not running: `cutout up --data-dir {tmp_path}`"
+        ]
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("CUTOUT_DATABASE_URL", f"postgresql://app:secret@127.0.0.1:{port}/cutout")
+    result = runner.invoke(account.app, ["list"])
+    assert result.exit_code == 2
+    assert result.output == f"✗ no database answers at 127.0.0.1:{port}\n"
+
+
+@pytest.mark.parametrize("words", [["create"], ["list"]])
+def test_an_account_that_is_not_there_has_no_keys(words: list[str]) -> None:
+    missing = str(uuid4())
+    result = runner.invoke(key.app, [*words, missing])
+    assert result.exit_code == 1
+    assert result.output == f"✗ no account {missing}\n"
 
 
 def test_what_up_noted_is_used_where_the_environment_says_nothing(

@@ -58,14 +58,17 @@ def test_a_secret_stays_until_it_is_rotated_and_each_look_is_on_record(
 
 
 def test_alerts_go_to_a_public_url_or_nowhere(account_id: str) -> None:
-    assert done("alerts", account_id, NOWHERE) == "Alerts are sent."
-    assert done("alerts", account_id) == "No alerts are sent."
+    assert done("alerts", account_id, NOWHERE) == "Alerts will be sent there."
+    assert done("alerts", account_id) == "No alerts will be sent."
     refused = runner.invoke(webhook.app, ["alerts", account_id, "http://10.0.0.1/"])
     assert refused.exit_code == 1
 
 
-def test_nobodys_account_has_no_secret() -> None:
-    assert runner.invoke(webhook.app, ["secret", str(uuid4())]).exit_code == 1
+def test_nobodys_account_has_no_secret_and_no_deliveries() -> None:
+    for command in ("secret", "list"):
+        refused = runner.invoke(webhook.app, [command, missing := str(uuid4())])
+        assert refused.exit_code == 1
+        assert f"no account {missing}" in refused.output
 
 
 def test_what_was_given_up_is_listed_and_replayed(account_id: str, database_url: str) -> None:
