@@ -162,8 +162,16 @@ async def create_key(
     plaintext = _write_secret(key, hasher)
     db.add(key)
     await db.flush()
-    await _audit(db, key, "key.create", actor=actor, after={"env": env, "name": name})
+    await _audit(db, key, "key.create", actor=actor, after=_told(key))
     return key, plaintext
+
+
+def _told(key: ApiKey) -> dict[str, Any]:
+    """Say what was decided of a key."""
+    said = {column: getattr(key, column) for column in COPIED_BY_ROTATION if column != "account_id"}
+    if key.expires_at is not None:
+        said["expires_at"] = key.expires_at.isoformat()
+    return {column: value for column, value in said.items() if value is not None}
 
 
 def _networks(ip_allow: Iterable[str] | None) -> list[str] | None:

@@ -1,7 +1,7 @@
 """`cutout account`: who pays, and what they have paid."""
 
 from typing import Annotated
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import typer
 from rich.markup import escape
@@ -14,11 +14,11 @@ from billing.ledger import balance_of, grant_credits
 from billing.statements import StatementLine
 from billing.statements import statement as statement_of
 from billing.tables import Account
+from gateway.cli import corrections, standing
+from gateway.cli.arguments import AccountId
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-
-AccountId = Annotated[UUID, typer.Argument(metavar="ACCOUNT")]
 
 
 @app.command()
@@ -111,3 +111,11 @@ def statement_table(lines: list[StatementLine]) -> Table:
             escape(str(line.job_id or line.ref)),
         )
     return table
+
+
+for act in (
+    *(standing.plan, standing.keep, standing.suspend, standing.resume, standing.close),
+    *(standing.limit, corrections.adjust, corrections.refund, corrections.grants),
+    *(corrections.void, corrections.usage),
+):
+    app.command()(act)

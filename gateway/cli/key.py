@@ -1,6 +1,6 @@
 """`cutout key`: what authenticates a caller. A key is shown once, when it is made."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -11,7 +11,8 @@ from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing.keys import KeyHasher, create_key, revoke_key, rotate_key
+from billing.accounts import find_account
+from billing.keys import DEFAULT_SCOPES, KeyHasher, create_key, revoke_key, rotate_key
 from billing.tables import ApiKey
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
 from gateway.cli.marks import say_failed
@@ -19,23 +20,61 @@ from gateway.cli.marks import say_failed
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 Env = Literal["live", "test", "enterprise"]
+Queue = Literal["standard", "priority"]
+Limit = Annotated[int | None, typer.Option(help="Instead of the plan's.", min=1)]
 KeyId = Annotated[
     str, typer.Argument(metavar="KEY_ID", help="The 8 characters after the key's prefix.")
 ]
 
 
 @app.command()
-def create(
+def create(  # noqa: PLR0913, PLR0917 - each is an option of the command
     account: Annotated[UUID, typer.Argument(metavar="ACCOUNT")],
     env: Annotated[Env, typer.Option(help="test: watermarked, free.")] = "live",
     name: Annotated[str, typer.Option(help="To tell it from others.")] = "",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="cutout, read or admin; may be repeated. cutout and read unless given."),
+    ] = None,
+    ip: Annotated[
+        list[str] | None, typer.Option(help="Only from this network; may be repeated.")
+    ] = None,
+    expires: Annotated[
+        datetime | None, typer.Option(help="UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Credits that it may use in a period.", min=0)
+    ] = None,
+    rate_per_minute: Limit = None,
+    burst: Limit = None,
+    at_once: Limit = None,
+    queue: Annotated[
+        Queue | None, typer.Option(help="Instead of the plan's; enterprise keys have priority.")
+    ] = None,
     data_dir: DataDir = DATA_DIR,
 ) -> None:
     """Create a key; prints it, this once."""
+    expires_at = expires.replace(tzinfo=UTC) if expires else None
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise typer.BadParameter("a key cannot expire before it is made")
 
     async def work(db: AsyncSession, hasher: KeyHasher) -> tuple[str, str]:
+        await find_account(db, account)
         key, plaintext = await create_key(
-            db, hasher, account_id=account, env=env, name=name, actor=actor()
+            db,
+            hasher,
+            account_id=account,
+            env=env,
+            name=name,
+            scopes=scope or DEFAULT_SCOPES,
+            ip_allow=ip or None,
+            expires_at=expires_at,
+            budget_credits=budget,
+            rate_per_minute=rate_per_minute,
+            burst=burst,
+            concurrency_max=at_once,
+            queue_class=queue,
+            actor=actor(),
         )
         return key.key_id, plaintext
 
@@ -81,6 +120,7 @@ def list_(
     """List an account's keys; the keys themselves are not kept."""
 
     async def work(db: AsyncSession, _: KeyHasher) -> Table:
+        await find_account(db, account)
         table = Table(
             "key id", "kind", "name", "ends in", "created", "last used", "state", box=None
         )

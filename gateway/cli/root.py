@@ -19,9 +19,11 @@ COMMANDS: Final = {
     "worker": "Work on queued jobs (settings: CUTOUT_…)",
     "models": "List, download and verify weights",
     "db": "Migrate the database",
-    "account": "Create, list and grant to accounts; print statements",
+    "account": "Create and list accounts; plans, credits, corrections, statements",
     "key": "Create, rotate and revoke API keys",
     "webhook": "Webhook secrets and alerts; deliveries, and replaying them",
+    "billing": "Check the books; a month of every account as CSV",
+    "audit": "Verify the audit trail",
     "doctor": "Say what is missing on this machine",
 }
 """Name and summary; the module is `gateway.cli.<name>` and its Typer application is `app`."""
