@@ -154,8 +154,9 @@ class Deliverer:
         """Say what happened; the link is signed at each attempt, and the rest never changes."""
         facts = dict(delivery.facts)
         if "format" in facts:
-            link = self._links.sign(UUID(facts["job_id"]), facts["format"], self._settings.link_ttl)
-            facts["image_url"] = link
+            left = datetime.fromisoformat(facts["result_expires_at"]) - datetime.now(UTC)
+            ttl = min(self._settings.link_ttl, left)
+            facts["image_url"] = self._links.sign(UUID(facts["job_id"]), facts["format"], ttl)
         at = delivery.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
         return {"type": delivery.kind, "timestamp": at, "data": facts}
 

@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     """Calls without a valid key, per client address."""
     gateway_count: Positive = 1
     """Gateways that share the limits, for the local fall-back while Redis is away."""
+    worker_count: Positive = 1
+    """Workers that share the queue of jobs, each with `inference_slots`: what bounds its length."""
 
     # Fetching image_url.
     fetch_ports: list[int] = [80, 443]
@@ -104,7 +106,6 @@ class Settings(BaseSettings):
     job_attempts_max: Positive = 3
     sweep_interval: PositiveSpan = timedelta(seconds=1)
     link_ttl: PositiveSpan = timedelta(hours=1)
-    result_ttl: PositiveSpan = timedelta(hours=24)
     idempotency_ttl: PositiveSpan = timedelta(hours=24)
     shutdown_grace: PositiveSpan = timedelta(seconds=20)
 
@@ -127,8 +128,6 @@ class Settings(BaseSettings):
             raise ValueError("hold_ttl must be more than twice inference_deadline")
         if self.lease < 2 * self.heartbeat:
             raise ValueError("lease must be at least two heartbeats, so that one may be lost")
-        if self.link_ttl > self.result_ttl:
-            raise ValueError("link_ttl must not outlive result_ttl: a valid link must not be empty")
         if self.fetch_allow_loopback and not self.is_loopback:
             raise ValueError("fetch_allow_loopback is refused with a public bind_host")
         if not self.key_peppers:

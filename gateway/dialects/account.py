@@ -120,7 +120,7 @@ def limits_of(caller: Caller, settings: Settings) -> dict[str, Any]:
         "image_frames_max": 1,
         "processing_seconds_max": settings.inference_deadline.total_seconds(),
         "result_seconds": caller.key.result_ttl.total_seconds(),
-        "link_seconds": settings.link_ttl.total_seconds(),
+        "link_seconds": min(settings.link_ttl, caller.key.result_ttl).total_seconds(),
     }
 
 

@@ -148,8 +148,13 @@ class CodiaController(Controller):
         links.verify(job_id, extension, query.get("expires", ""), query.get("signature", ""))
         job = await cutouts.find(job_id)
         facts_of(request).job_id = job_id
-        is_head = request.method == HttpMethod.HEAD
-        return await answer_file(storage, job, f"{job_id}.{extension}", is_head=is_head)
+        return await answer_file(
+            storage,
+            job,
+            f"{job_id}.{extension}",
+            is_head=request.method == HttpMethod.HEAD,
+            link_ends_at=datetime.fromtimestamp(int(query["expires"]), UTC),
+        )
 
 
 async def answer_to(
@@ -173,9 +178,13 @@ async def answer_to(
 def link_ttl(done: Finished, settings: Settings) -> timedelta:
     """Count from the cutout's own time, so that a replayed answer is the first one to the letter.
 
-    A link that is nearly over, or was, is signed anew: a replay is for whoever lost the answer.
+    A link that is nearly over, or was, is signed anew: a replay is for whoever lost the answer. It
+    never outlives its result.
     """
     now = datetime.now(UTC)
+    ends_at = done.finished_at + settings.link_ttl
+    if ends_at - now < settings.link_ttl / 10:
+        ends_at = now + settings.link_ttl
+    ends_at = min(ends_at, done.result_expires_at)
     # Half a second in: the clock of the signature is read a moment later and rounds down.
-    first = done.finished_at.replace(microsecond=500_000) + settings.link_ttl - now
-    return first if first > settings.link_ttl / 10 else settings.link_ttl
+    return ends_at.replace(microsecond=500_000) - now

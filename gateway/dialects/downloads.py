@@ -15,8 +15,15 @@ from gateway.tables import SUCCEEDED, Job
 CONTENT_POLICY: Final = "default-src 'none'; sandbox"
 
 
-async def answer_file(storage: Storage, job: Job, filename: str, *, is_head: bool) -> Response[Any]:
-    """Answer the result of `job` under `filename`.
+async def answer_file(
+    storage: Storage,
+    job: Job,
+    filename: str,
+    *,
+    is_head: bool,
+    link_ends_at: datetime | None = None,
+) -> Response[Any]:
+    """Answer the result of `job` under `filename`, to be kept no longer than link and result live.
 
     Raises:
         JobNotFoundError: it has none.
@@ -28,13 +35,16 @@ async def answer_file(storage: Storage, job: Job, filename: str, *, is_head: boo
     now = datetime.now(UTC)
     if job.purged_at is not None or job.result_expires_at is None or job.result_expires_at <= now:
         raise ResultExpiredError
+    ends_at = min(job.result_expires_at, link_ends_at or job.result_expires_at)
     headers = {
-        "Cache-Control": f"private, max-age={int((job.result_expires_at - now).total_seconds())}",
+        "Cache-Control": f"private, max-age={max(0, int((ends_at - now).total_seconds()))}",
         "Content-Disposition": f'inline; filename="{filename}"',
         "Content-Length": str(job.result_bytes),
         "Content-Security-Policy": CONTENT_POLICY,
     }
     if is_head:
+        if not await storage.exists(job.result_key):
+            raise ResultExpiredError
         return Response(b"", headers=headers, media_type=job.media_type)
     chunks = storage.stream(job.result_key)
     first = await anext(chunks)  # what is missing is told before the answer starts

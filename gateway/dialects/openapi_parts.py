@@ -30,7 +30,10 @@ HEADERS: Final[Mapping[str, tuple[str, Any]]] = {
         "`true`: this is the first answer again, and cost nothing more.",
         "true",
     ),
-    "Cache-Control": ("`private`, for as long as the result is kept.", "private, max-age=3600"),
+    "Cache-Control": (
+        "`private`, for as long as the link and the result live.",
+        "private, max-age=3600",
+    ),
     "X-Content-Type-Options": ("Always `nosniff`.", "nosniff"),
 }
 TYPE_NAMES: Final = {

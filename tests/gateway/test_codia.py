@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from httpx import AsyncClient, Response
 from PIL import Image
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
 from billing.credits import adjust
 from billing.posting import Balance
@@ -176,6 +176,59 @@ async def test_a_link_ends_when_the_setting_says(
     answer = await upload(client, customer, astronaut)
     expires_at = int(path_of(answer).partition("expires=")[2].partition("&")[0])
     assert 3550 < expires_at - time.time() < 3605
+
+
+async def test_a_link_ends_with_its_result_at_the_latest(
+    make_client: MakeClient, astronaut: bytes
+) -> None:
+    client, customer = await make_client(link_ttl=timedelta(days=300))
+    answer = await upload(client, customer, astronaut)
+    account = (await client.get("/v1/account", headers=customer.bearer)).json()
+
+    expires_at = int(path_of(answer).partition("expires=")[2].partition("&")[0])
+
+    assert expires_at - time.time() <= account["limits"]["result_seconds"] + 1
+    assert account["limits"]["link_seconds"] == account["limits"]["result_seconds"]
+
+
+async def test_a_browser_keeps_a_picture_no_longer_than_its_link(
+    client: AsyncClient, customer: Customer, astronaut: bytes
+) -> None:
+    answer = await client.get(path_of(await upload(client, customer, astronaut)))
+    assert 0 < int(answer.headers["Cache-Control"].partition("max-age=")[2]) <= 3600
+
+
+async def test_a_result_that_storage_lacks_is_gone_for_head_as_for_get(
+    client: AsyncClient, customer: Customer, astronaut: bytes, house: House
+) -> None:
+    path = path_of(await upload(client, customer, astronaut))
+    assert (await client.head(path)).status_code == 200
+    async with house.sessions.begin() as db:
+        key = await db.scalar(select(Job.result_key).where(Job.account_id == customer.account_id))
+    await house.cutouts.storage.delete(str(key))
+    assert (await client.head(path)).status_code == (await client.get(path)).status_code == 410
+
+
+async def test_uploads_past_what_may_come_in_at_once_are_refused(
+    make_client: MakeClient, astronaut: bytes
+) -> None:
+    client, customer = await make_client(upload_concurrency_max=1)
+    is_sent = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+        await is_sent.wait()
+        yield astronaut + b"\r\n--b--\r\n"
+
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    slow = asyncio.create_task(client.post(CALL, headers=customer.bearer | form, content=slowly()))
+    await asyncio.sleep(0.5)
+    refused = await upload(client, customer, astronaut)
+    is_sent.set()
+
+    assert_refused(refused, 503, 5001)
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert (await slow).status_code == 200
 
 
 async def test_a_purged_result_is_gone_behind_a_good_link(
