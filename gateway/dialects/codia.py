@@ -166,7 +166,7 @@ async def answer_to(
     asked = reception.ask(
         caller, body, form, dialect=DIALECT, model=reception.settings.default_model
     )
-    if first := await reception.first_answer(asked):
+    if first := await reception.cutouts.replay(asked):
         return first
     asked = await reception.with_options(asked, body, form)
     if form.image_url is None:

@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from core import CutoutOptions
-from gateway.acceptance import Acceptance
-from gateway.answers import CutoutRequest, Finished
+from gateway.answers import CutoutRequest
 from gateway.auth import Caller
 from gateway.cutouts import Cutouts
 from gateway.dialects.door import Door, idempotency_key_of
@@ -22,12 +21,11 @@ from gateway.dialects.forms import (
     read_json,
     read_multipart,
 )
-from gateway.errors import IdempotencyConflictError, InvalidRequestError, UrlNotAllowedError
+from gateway.errors import InvalidRequestError, UrlNotAllowedError
 from gateway.fetch import Fetcher
 from gateway.settings import Settings
 from gateway.shares import Shares
 from gateway.source import Source
-from gateway.tables import SUCCEEDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +97,6 @@ class Reception:
             except UrlNotAllowedError:
                 raise InvalidRequestError("webhook_url is not allowed") from None
         return webhook_url
-
-    async def first_answer(self, asked: CutoutRequest) -> Finished | None:
-        """Find the answer that the Idempotency-Key stands for, if it does.
-
-        Raises:
-            IdempotencyConflictError: the first request is still running.
-            IdempotencyMismatchError: the first request was another one.
-        """
-        acceptance = Acceptance(self.cutouts.sessions, self.settings, self.cutouts.finishing)
-        first = await acceptance.find_first(asked)
-        if first is None:
-            return None
-        if first.job.state != SUCCEEDED:
-            raise IdempotencyConflictError
-        return Finished.of(first.job, first.balance, is_replayed=True)
 
     async def with_options(
         self, asked: CutoutRequest, body: Body, form: OptionsForm
