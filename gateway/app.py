@@ -93,11 +93,8 @@ class House:
     def dependencies(self) -> dict[str, Any]:
         """Name what handlers ask for."""
         settings = self.settings
-        peppers = {
-            version: pepper.get_secret_value() for version, pepper in settings.key_peppers.items()
-        }
         door = Door(
-            authenticator=Authenticator(self.sessions, KeyHasher(peppers)),
+            authenticator=Authenticator(self.sessions, KeyHasher(settings.peppers)),
             limits=Limits(self.redis, settings),
             sessions=self.sessions,
             upload_bytes_max=settings.upload_bytes_max,

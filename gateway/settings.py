@@ -118,6 +118,11 @@ class Settings(BaseSettings):
     """Deliveries at once in one worker; one account has at most a quarter of them."""
 
     @property
+    def peppers(self) -> dict[int, str]:
+        """What API keys are hashed with, in the clear."""
+        return {version: text.get_secret_value() for version, text in self.key_peppers.items()}
+
+    @property
     def is_loopback(self) -> bool:
         return self.bind_host in LOOPBACK_HOSTS
 

@@ -32,9 +32,7 @@ screen = Console(highlight=False)
 def run(data_dir: Path, work: Callable[[AsyncSession, KeyHasher], Awaitable[T]]) -> T:
     """Run `work` in one transaction; a refusal of the ledger ends the command with its words."""
     settings = settings_for(data_dir)
-    hasher = KeyHasher(
-        {version: pepper.get_secret_value() for version, pepper in settings.key_peppers.items()}
-    )
+    hasher = KeyHasher(settings.peppers)
 
     async def in_transaction() -> T:
         engine = make_engine(str(settings.database_url))
