@@ -22,6 +22,7 @@ from gateway.acceptance import PATIENCE, Acceptance, Opened, options_for
 from gateway.admission import Admission, QueueClass
 from gateway.answers import CutoutRequest, Finished, Submitted
 from gateway.attempt import Attempts, Order
+from gateway.backlog import Backlog
 from gateway.errors import IdempotencyConflictError, OverloadedError
 from gateway.inference import Inference
 from gateway.outbox import Bell
@@ -49,6 +50,7 @@ class Cutouts:
     settings: Settings
     finishing: Finishing = field(default_factory=Finishing)
     waiting: Waiting = field(default_factory=Waiting)
+    backlog: Backlog = field(default_factory=Backlog)
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE_MAX))
 
     async def run(self, request: CutoutRequest) -> Finished:
@@ -104,6 +106,7 @@ class Cutouts:
         Raises:
             ImageTooLargeError: known by the header.
             InvalidOptionError: the background cannot be used.
+            OverloadedError: so many wait that its hold would be over before its turn.
             UnknownModelError, WeightsNotInstalledError: as for `run`, as is all the rest.
         """
         opened = await self._acceptance.find_first(request)
@@ -111,6 +114,12 @@ class Cutouts:
             async with self.reading:
                 await asyncio.to_thread(self._refuse_hopeless, request)
             self.inference.resolve(request.model)
+            await self.backlog.refuse_if_hopeless(
+                self.sessions,
+                self.settings,
+                request.caller.key.queue_class,
+                service_s=self.admission.service_s,
+            )
             opened = await self._store_and_open(request)
         job = opened.job
         if not opened.is_replayed:

@@ -135,6 +135,12 @@ async def _claim_oldest(
     return job
 
 
+async def count_queued(db: AsyncSession) -> dict[str, int]:
+    """Tell how many jobs wait, by queue class."""
+    counts = select(Job.queue_class, func.count()).where(IS_QUEUED).group_by(Job.queue_class)
+    return dict((await db.execute(counts)).all())
+
+
 async def heartbeat(
     db: AsyncSession, fence: Fence, *, lease: timedelta, stage: str | None, progress: int
 ) -> bool:

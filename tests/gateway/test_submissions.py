@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from billing import ledger
 from billing.errors import TooManyAtOnceError
 from core.errors import ImageTooLargeError, InvalidOptionError
 from gateway.errors import (
@@ -20,7 +21,7 @@ from gateway.errors import (
 from gateway.source import Source
 from gateway.tables import CANCELED, FAILED, PROCESSING, QUEUED, SUCCEEDED
 from gateway.waiting import Waiting
-from tests.gateway.workshop import Workshop, make_storage_fail, until
+from tests.gateway.workshop import Workshop, fresh_key, make_storage_fail, until
 
 PRICE = 25
 FREE_CREDITS = 250
@@ -228,6 +229,59 @@ async def test_who_comes_when_too_many_wait_is_answered_at_once(
     await workshop.work_off()
     assert (await first).state == SUCCEEDED
     await cutouts.close()
+
+
+async def test_a_job_that_would_only_wait_to_fail_is_refused_at_once(
+    workshop: Workshop, astronaut: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.backlog.LOOK_S", 0)
+    standard = await workshop.caller(queue_class="standard")
+    priority = await workshop.caller(queue_class="priority")
+    request = workshop.request(standard, astronaut, dialect="revid", idempotency_key=fresh_key())
+    first = await workshop.cutouts.submit(request)
+    await workshop.queued(standard, picture=astronaut)
+    # Two wait for two slots and nobody works: a third's turn is after 650 s, its hold ends at 600.
+    workshop.cutouts.admission.service_s = 650
+
+    with pytest.raises(OverloadedError) as refusal:
+        await workshop.queued(standard, picture=astronaut)
+
+    assert refusal.value.retry_after_s == 50
+    assert len(await workshop.jobs_of(standard)) == 2
+    assert (await workshop.cutouts.submit(request)).job_id == first.job_id
+    await workshop.queued(priority, picture=astronaut)
+    await workshop.clear_queue()
+
+
+async def test_a_submission_whose_caller_left_before_its_answer_frees_its_key(
+    workshop: Workshop, astronaut: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await workshop.caller()
+    request = workshop.request(caller, astronaut, dialect="revid", idempotency_key=fresh_key())
+    place_hold, is_placed = ledger.place_hold, asyncio.Event()
+
+    async def place_and_tell(*args: Any, **kwargs: Any) -> Any:
+        placed = await place_hold(*args, **kwargs)
+        is_placed.set()
+        await asyncio.sleep(0.05)
+        return placed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "place_hold", place_and_tell)
+        submitting = asyncio.create_task(workshop.cutouts.submit(request))
+        await is_placed.wait()
+        submitting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await submitting
+
+    (withdrawn,) = await workshop.jobs_of(caller)
+    again = await workshop.cutouts.submit(request)
+
+    assert withdrawn.state == CANCELED
+    assert not again.is_replayed
+    assert (await workshop.cutouts.find(again.job_id)).state == QUEUED
+    assert (await workshop.balance(caller)).held == PRICE
+    await workshop.clear_queue()
 
 
 async def test_a_queued_job_is_cancelled_and_its_hold_released(
