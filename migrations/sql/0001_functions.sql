@@ -5,10 +5,13 @@
 -- place_hold and capture_hold call it inside one statement each, because the account's row is
 -- locked meanwhile: each round trip saved there is throughput of a busy account. All other rules
 -- (expiry, periods, rollover, refunds) are Python, under the same lock.
+--
+-- Every function names its search_path: a caller's temporary table must not be taken for ours.
 
 -- Entries are for ever -------------------------------------------------------------------------
 
-CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION '%: % refused, what was written stays', TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'restrict_violation';
@@ -31,9 +34,10 @@ CREATE TRIGGER plan_version_immutable BEFORE UPDATE OR DELETE ON plan_version
 
 -- Every transaction sums to zero ---------------------------------------------------------------
 
-CREATE FUNCTION check_txn_sums_to_zero() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION check_txn_sums_to_zero() RETURNS trigger LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
 BEGIN
-    IF (SELECT sum(amount) FROM ledger_entry WHERE txn_id = NEW.txn_id) <> 0 THEN
+    IF (SELECT sum(amount) FROM ledger_entry WHERE txn_id = NEW.txn_id) IS DISTINCT FROM 0 THEN
         RAISE EXCEPTION 'entries of ledger_txn % do not sum to 0', NEW.txn_id
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
@@ -63,7 +67,8 @@ CREATE TRIGGER credit_grant_immutable BEFORE UPDATE OF
 CREATE FUNCTION ledger_hash(
     p_prev bytea, p_account uuid, p_seq bigint, p_op text, p_ref text, p_actor text, p_reason text,
     p_reverses bigint, p_at timestamptz, p_buckets text[], p_grants uuid[], p_amounts bigint[]
-) RETURNS bytea LANGUAGE sql STABLE AS $$
+) RETURNS bytea LANGUAGE sql STABLE
+SET search_path = public, pg_temp AS $$
     -- JSON, because it says where one field ends and the next begins.
     SELECT sha256(p_prev || convert_to(jsonb_build_array(
         p_account, p_seq, p_op, p_ref, p_actor, p_reason, p_reverses,
@@ -166,7 +171,8 @@ CREATE TYPE hold_outcome AS (
 CREATE FUNCTION place_hold(
     p_account uuid, p_job uuid, p_amount bigint, p_concurrency_max bigint, p_api_key uuid,
     p_at timestamptz
-) RETURNS hold_outcome LANGUAGE plpgsql AS $$
+) RETURNS hold_outcome LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
 DECLARE
     books credit_account;
     account_status text;
@@ -259,8 +265,8 @@ BEGIN
                books.expired, books.credit_limit, NULL)::hold_outcome;
 END $$;
 
-CREATE FUNCTION capture_hold(p_job uuid, p_at timestamptz) RETURNS hold_outcome
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION capture_hold(p_job uuid, p_at timestamptz) RETURNS hold_outcome LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
 DECLARE
     placed hold;
     books credit_account;

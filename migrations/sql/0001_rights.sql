@@ -33,3 +33,19 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON admin_session, invariant_run TO cutout_a
 
 REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON ledger_txn, ledger_entry FROM PUBLIC, cutout_app;
 REVOKE UPDATE, DELETE, TRUNCATE ON audit_event FROM PUBLIC, cutout_app;
+
+-- Postgres lets everybody call a new function, and ledger_post writes with its owner's rights.
+REVOKE EXECUTE ON FUNCTION
+    refuse_change, check_txn_sums_to_zero, ledger_hash, ledger_post, place_hold, capture_hold
+    FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ledger_hash, ledger_post, place_hold, capture_hold TO cutout_app;
+
+-- Nobody but the owner needs tables of his own beside these. A database that is somebody else's
+-- keeps its rights; the functions do not look there.
+DO $$
+BEGIN
+    IF (SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database())
+    THEN
+        EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+END $$;

@@ -128,3 +128,59 @@ async def test_the_ledger_can_be_read_and_appended_to(
     account_id = await open_account()
     await captured(db, account_id, at=JANUARY_31)
     assert (await ledger.balance_of(db, account_id, at=JANUARY_31)).consumed == 25
+
+
+MINT = (
+    "SELECT ledger_post('{account}', 'grant', 'x', 'me', '', NULL, now(),"
+    " ARRAY['issued', 'available'], ARRAY[NULL, NULL]::uuid[], ARRAY[-1000, 1000])"
+)
+SPEND = "SELECT place_hold('{account}', gen_random_uuid(), 25, NULL, NULL, now())"
+CHARGE = "SELECT capture_hold(gen_random_uuid(), now())"
+
+
+@pytest.mark.parametrize("statement", [MINT, SPEND, CHARGE])
+async def test_a_role_that_was_given_nothing_may_not_post(
+    owner_engine: AsyncEngine, spent: UUID, statement: str
+) -> None:
+    async with owner_engine.connect() as connection:
+        await connection.execute(text("CREATE ROLE passer_by"))
+        await connection.execute(text("SET LOCAL ROLE passer_by"))
+        with pytest.raises(DBAPIError) as refused:
+            await connection.execute(text(statement.format(account=spent)))
+        await connection.rollback()
+    assert sqlstate_of(refused.value) == INSUFFICIENT_PRIVILEGE
+    assert "permission denied for function" in str(refused.value)
+
+
+async def test_no_function_is_open_to_everybody_or_looks_names_up_where_the_caller_says(
+    owner_engine: AsyncEngine,
+) -> None:
+    loose = text(
+        "SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace"
+        " AND (EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a"
+        "              WHERE a.grantee = 0)"
+        "      OR NOT 'search_path=public, pg_temp' = ANY (coalesce(p.proconfig, '{}')))"
+    )
+    async with owner_engine.connect() as connection:
+        assert (await connection.execute(loose)).scalars().all() == []
+
+
+async def test_a_temporary_table_of_the_entries_name_fools_nobody(
+    owner_engine: AsyncEngine, spent: UUID
+) -> None:
+    async with owner_engine.connect() as connection:
+        await connection.execute(text("CREATE TEMP TABLE ledger_entry (txn_id bigint, amount int)"))
+        await connection.execute(
+            text(
+                f"SELECT ledger_post('{spent}', 'adjust', 'x', 'me', '', NULL, now(),"
+                " ARRAY['available'], ARRAY[NULL::uuid], ARRAY[1000])"
+            )
+        )
+        with pytest.raises(DBAPIError) as refused:
+            await connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        await connection.rollback()
+    assert sqlstate_of(refused.value) == INTEGRITY_VIOLATION
+
+
+async def test_the_application_may_make_no_temporary_table(engine: AsyncEngine) -> None:
+    assert await refusal_of(engine, "CREATE TEMP TABLE hold (x int)") == INSUFFICIENT_PRIVILEGE
