@@ -1,6 +1,7 @@
 """`cutout account`: who pays, and what they have paid."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 from uuid import uuid4
 
 import typer
@@ -11,12 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing.accounts import create_account, list_accounts
 from billing.keys import KeyHasher
 from billing.ledger import balance_of, grant_credits
+from billing.periods import catch_up
 from billing.statements import StatementLine
 from billing.statements import statement as statement_of
 from billing.tables import Account
 from gateway.cli import corrections, standing
 from gateway.cli.arguments import AccountId
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
+from gateway.cli.listing import show_table
+
+MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d)T[\d:.]+(?:\+[\d:]+|Z)?")
+RANDOM_ID: Final = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -54,7 +60,7 @@ def list_(data_dir: DataDir = DATA_DIR) -> None:
             )
         return table
 
-    screen.print(run(data_dir, work))
+    show_table(screen, run(data_dir, work), folding=["name"])
 
 
 @app.command()
@@ -87,20 +93,25 @@ def statement(
 ) -> None:
     """Print every movement of an account's credits, with the balance after each."""
 
+    async def catch_up_first(db: AsyncSession, _: KeyHasher) -> None:
+        await catch_up(db, account)
+
     async def work(db: AsyncSession, _: KeyHasher) -> list[StatementLine]:
         return await statement_of(db, account)
 
-    screen.print(statement_table(run(data_dir, work)[-(last or 0) :]))
+    run(data_dir, catch_up_first)
+    lines = run(data_dir, work)[-(last or 0) :]
+    show_table(screen, statement_table(lines, is_short=screen.is_terminal))
 
 
-def statement_table(lines: list[StatementLine]) -> Table:
-    """Lay a statement out for the terminal."""
+def statement_table(lines: list[StatementLine], *, is_short: bool) -> Table:
+    """Lay a statement out: references whole, or short enough for 80 columns."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # just fits 80 columns
     table.add_column("at", no_wrap=True)
     table.add_column("what", no_wrap=True)
     for column in ("credits", "balance", "held"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("job or reference", overflow="fold")
+    table.add_column("job or reference")
     for line in lines:
         table.add_row(
             f"{line.at:%m-%d %H:%M:%S}",
@@ -108,9 +119,14 @@ def statement_table(lines: list[StatementLine]) -> Table:
             f"{line.amount:+,}" if line.amount else "",
             f"{line.balance:,}",
             f"{line.held:,}" if line.held else "",
-            escape(str(line.job_id or line.ref)),
+            escape(_shortened(line.ref) if is_short and not line.job_id else line.ref),
         )
     return table
+
+
+def _shortened(ref: str) -> str:
+    """Leave of a moment its day, and of a random id its beginning."""
+    return RANDOM_ID.sub(r"\1", MOMENT.sub(r"\1", ref))
 
 
 for act in (

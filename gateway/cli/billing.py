@@ -13,6 +13,7 @@ from billing.invariants import TITLES, Finding, check_all
 from billing.keys import KeyHasher
 from billing.monthpack import MonthLine, month_pack, month_pack_csv
 from gateway.cli.database import DATA_DIR, DataDir, run, screen
+from gateway.cli.listing import show_table
 from gateway.cli.marks import say_done, say_failed
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -26,7 +27,7 @@ def check(data_dir: DataDir = DATA_DIR) -> None:
         return await check_all(db)
 
     findings = run(data_dir, work)
-    screen.print(_table(findings))
+    show_table(screen, _table(findings), folding=["what must be true"])
     broken = [finding for finding in findings if not finding.is_ok]
     for finding in broken:
         say_failed(screen, f"{finding.name}, for example:")

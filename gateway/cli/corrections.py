@@ -21,6 +21,7 @@ from billing.tables import CreditGrant, Hold
 from billing.usage import UsageLine
 from gateway.cli.arguments import AccountId, Reason
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
+from gateway.cli.listing import show_table
 
 Ref = Annotated[str | None, typer.Option(help="The same reference is adjusted for only once.")]
 Days = Annotated[int, typer.Option(help="How many, today included.", min=1, max=366)]
@@ -82,7 +83,7 @@ def grants(account: AccountId, data_dir: DataDir = DATA_DIR) -> None:
         numbers = (f"{n:,}" for n in (grant.amount, grant.remaining, grant.held))
         ends = f"{grant.expires_at:%Y-%m-%d %H:%M}" if grant.expires_at else "never"
         table.add_row(str(grant.id), grant.source, *numbers, ends)
-    screen.print(table)
+    show_table(screen, table)
 
 
 def void(
@@ -115,4 +116,4 @@ def usage(account: AccountId, days: Days = 30, data_dir: DataDir = DATA_DIR) -> 
         words = (escape(line.key_name), line.model, line.dialect)
         numbers = (f"{n:,}" for n in (line.succeeded, line.failed, line.charged_credits))
         table.add_row(f"{line.day:%Y-%m-%d}", *words, *numbers)
-    screen.print(table)
+    show_table(screen, table)

@@ -15,6 +15,7 @@ from billing.accounts import find_account
 from billing.keys import DEFAULT_SCOPES, KeyHasher, create_key, revoke_key, rotate_key
 from billing.tables import ApiKey
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
+from gateway.cli.listing import show_table
 from gateway.cli.marks import say_failed
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -132,7 +133,7 @@ def list_(
             table.add_row(key.key_id, key.env, escape(key.name), key.last4, created, used, state)
         return table
 
-    screen.print(run(data_dir, work))
+    show_table(screen, run(data_dir, work), folding=["name"])
 
 
 async def _find(db: AsyncSession, key_id: str) -> UUID:

@@ -12,12 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from core import WEIGHTS, CoreError, find_weights, load_segmenter
+from gateway.cli.listing import show_table
 from gateway.cli.marks import say_done, say_failed
 from gateway.settings import child_environment, rembg_weights_dir
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 screen = Console(highlight=False)
 
+PROSE: Final = ("good for", "licence of the weights")
 MEBIBYTE: Final = 2**20
 # rembg is imported in a process of its own: it compiles for most of a minute the first time.
 PULL: Final = """
@@ -50,8 +52,8 @@ def list_(weights_dir: WeightsDir = None) -> None:
             weights.licence,
             f"{weights.size_bytes / MEBIBYTE:.1f}",
         )
-    screen.print(table)
-    screen.print(f"\nWeights are looked for in {escape(str(folder))}.")
+    show_table(screen, table, folding=PROSE)
+    screen.print(f"\nWeights are looked for in {escape(str(folder))}.", soft_wrap=True)
 
 
 @app.command()

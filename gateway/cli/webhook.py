@@ -14,6 +14,7 @@ from billing.accounts import find_account
 from billing.keys import KeyHasher
 from gateway import webhooks
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
+from gateway.cli.listing import show_table
 from gateway.cli.refusals import settings_for
 from gateway.endpoints import rotate_secret, secrets_of, set_alert_url
 from gateway.errors import UrlNotAllowedError
@@ -110,7 +111,7 @@ def list_(
             f"{delivery.created_at:%m-%d %H:%M:%S}",
             str(delivery.job_id or ""),
         )
-    screen.print(table)
+    show_table(screen, table)
 
 
 @app.command()
@@ -129,7 +130,7 @@ def attempts(delivery: DeliveryId, data_dir: DataDir = DATA_DIR) -> None:
             str(attempt.status or ""),
             "" if attempt.ms is None else f"{attempt.ms:,}",
         )
-    screen.print(table)
+    show_table(screen, table)
 
 
 @app.command()
