@@ -54,7 +54,7 @@ def decode(source: bytes, limits: ImageLimits) -> DecodedImage:
         raise
     except Exception as exc:
         # Decoders answer broken files with whatever their parser stumbled over.
-        raise UnreadableImageError(f"cannot be decoded: {type(exc).__name__}") from exc
+        raise UnreadableImageError("the file is cut short or broken") from exc
 
 
 def _decode(source: bytes, header: ImageHeader) -> DecodedImage:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from gateway.cli.remove import app, write_beside
+from gateway.cli.remove import app, write_new
 
 runner = CliRunner()
 
@@ -51,23 +51,31 @@ def test_a_file_that_is_there_is_left_alone(tmp_path: Path, astronaut: bytes) ->
 def test_one_that_fails_does_not_stop_the_others_and_the_exit_code_tells(
     tmp_path: Path, astronaut: bytes
 ) -> None:
-    (tmp_path / "broken[1].jpg").write_bytes(b"not a picture")
+    (tmp_path / "broken[1].jpg").write_bytes(astronaut[: len(astronaut) // 2])
+    (tmp_path / "folder").mkdir()
     (tmp_path / "photo.jpg").write_bytes(astronaut)
     out = tmp_path / "out"
-    photos = [str(tmp_path / name) for name in ("broken[1].jpg", "missing.jpg", "photo.jpg")]
+    photos = [
+        str(tmp_path / name) for name in ("broken[1].jpg", "missing.jpg", "folder", "photo.jpg")
+    ]
 
     done = runner.invoke(app, [*photos, "-o", str(out)])
 
     assert done.exit_code == 1
     assert [path.name for path in out.iterdir()] == ["photo.png"]
-    assert "broken[1].jpg" in done.output
+    assert "broken[1].jpg: the file is cut short or broken" in done.output
+    assert f"Is a directory; its photographs are {tmp_path / 'folder'}/*" in done.output
+    assert "cutout-lite, confidence " in done.output
     assert "missing.jpg: No such file" in done.output.replace("\n", "")
-    assert "2 of 3 could not be cut out" in done.output
+    assert "3 of 4 could not be cut out" in done.output
 
 
-@pytest.mark.parametrize("model", ["no-such-model", "u2net"])
+@pytest.mark.parametrize(
+    ("model", "way"),
+    [("no-such-model", "cutout models list"), ("u2net", "make weights MODEL=u2net")],
+)
 def test_weights_that_cannot_run_are_refused_before_anything_is_written(
-    tmp_path: Path, astronaut: bytes, model: str
+    tmp_path: Path, astronaut: bytes, model: str, way: str
 ) -> None:
     (tmp_path / "photo.jpg").write_bytes(astronaut)
     out = tmp_path / "out"
@@ -75,7 +83,7 @@ def test_weights_that_cannot_run_are_refused_before_anything_is_written(
     done = runner.invoke(app, [str(tmp_path / "photo.jpg"), "-o", str(out), "--model", model])
 
     assert done.exit_code == 2
-    assert "cutout models list" in done.output
+    assert way in done.output
     assert not out.exists()
 
 
@@ -94,7 +102,46 @@ def test_real_weights_are_used_when_named(
     assert alpha.getpixel((330, 60)) == 0  # the wall
 
 
+def test_one_photograph_may_be_given_the_name_of_its_cutout(
+    tmp_path: Path, astronaut: bytes
+) -> None:
+    (tmp_path / "photo.jpg").write_bytes(astronaut)
+    target = tmp_path / "new" / "cutout.webp"
+
+    done = runner.invoke(app, [str(tmp_path / "photo.jpg"), "-o", str(target)])
+
+    assert done.exit_code == 0, done.output
+    with Image.open(target) as cutout:
+        assert (cutout.format, cutout.mode) == ("WEBP", "RGBA")
+
+
+@pytest.mark.parametrize(
+    ("name", "photos", "why"),
+    [
+        ("there", 1, "is there already, and nothing is overwritten"),
+        ("there.png", 1, "is there already, and nothing is overwritten"),
+        ("cutout.png", 2, "is one name for 2 photographs: name a folder"),
+        ("cutout.jpg", 1, "a cutout is transparent, which .png and .webp can be"),
+        ("there.png/out", 1, "Not a directory"),
+    ],
+)
+def test_a_name_that_the_cutout_cannot_have_is_refused_in_one_line(
+    tmp_path: Path, astronaut: bytes, name: str, photos: int, why: str
+) -> None:
+    (tmp_path / "photo.jpg").write_bytes(astronaut)
+    for there in ("there", "there.png"):
+        (tmp_path / there).write_bytes(b"mine")
+
+    done = runner.invoke(app, [str(tmp_path / "photo.jpg")] * photos + ["-o", str(tmp_path / name)])
+
+    assert done.exit_code == 2
+    assert why in done.output
+    assert len(done.output.splitlines()) == 1
+    assert (tmp_path / "there.png").read_bytes() == b"mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"photo.jpg", "there", "there.png"}
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
-        write_beside(tmp_path, "photo", "png", None)  # type: ignore[arg-type]  # what is tested
+        write_new(tmp_path, iter([tmp_path / "photo.png"]), None)  # type: ignore[arg-type]  # what is tested
     assert not list(tmp_path.iterdir())
