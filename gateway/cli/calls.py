@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
@@ -26,6 +26,9 @@ class Made:
     link: str
     path: Path
     elapsed_ms: int
+    model: str
+    confidence: float
+    charged_credits: int
 
 
 class Calls:
@@ -47,11 +50,23 @@ class Calls:
     def make(self, dialect: str, name: str) -> Made:
         """Cut one photograph out and download the result."""
         started = time.monotonic()
-        link = self._codia(name) if dialect == "Codia" else self._revid(name)
+        answer = self._codia(name) if dialect == "Codia" else self._revid(name)
         elapsed_ms = round((time.monotonic() - started) * 1000)
+        document = answer.json()
+        facts = document if dialect == "Codia" else document["result"]
+        link = (document["data"] if dialect == "Codia" else facts)["image_url"]
         path = self._folder / f"{name}-{dialect.lower()}.png"
         path.write_bytes(self._client.get(link).raise_for_status().content)
-        return Made(name, dialect, link, path, elapsed_ms)
+        return Made(
+            name=name,
+            dialect=dialect,
+            link=link,
+            path=path,
+            elapsed_ms=elapsed_ms,
+            model=facts["model"],
+            confidence=document["confidence"],
+            charged_credits=int(answer.headers["X-Credits-Charged"]),
+        )
 
     def fail_codia(self) -> str:
         """Name a text file as the picture."""
@@ -64,16 +79,17 @@ class Calls:
 
     def fail_revid(self) -> str:
         """Upload a GIF."""
-        document = self._finished_task("tiny.gif", b"GIF89a\x01\x00\x01\x00\x00\x00\x00;")
+        gif = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"
+        document = self._finished_task("tiny.gif", gif).json()
         if document["status"] != "failed":
             raise DemoError("a GIF was cut out")
         return f"{document['message']}: {document['result']['error']}"
 
-    def _codia(self, name: str) -> str:
+    def _codia(self, name: str) -> httpx.Response:
         answer = self._post_codia(self._samples.url_of(name))
         if not answer.is_success:
             raise DemoError(f"Codia answered {answer.status_code}: {answer.text}")
-        return str(answer.json()["data"]["image_url"])
+        return answer
 
     def _post_codia(self, url: str) -> httpx.Response:
         return self._client.post(
@@ -82,14 +98,14 @@ class Calls:
             json={"image_url": url},
         )
 
-    def _revid(self, name: str) -> str:
+    def _revid(self, name: str) -> httpx.Response:
         path = self._samples.path_of(name)
-        document = self._finished_task(path.name, path.read_bytes())
-        if document["status"] != "completed":
-            raise DemoError(f"Revid's task ended: {document}")
-        return str(document["result"]["image_url"])
+        answer = self._finished_task(path.name, path.read_bytes())
+        if answer.json()["status"] != "completed":
+            raise DemoError(f"Revid's task ended: {answer.text}")
+        return answer
 
-    def _finished_task(self, file_name: str, content: bytes) -> dict[str, Any]:
+    def _finished_task(self, file_name: str, content: bytes) -> httpx.Response:
         """Start a task and ask for it until it has ended."""
         answer = self._client.post(
             "/paid/image/remove/background",
@@ -101,10 +117,8 @@ class Calls:
             raise DemoError(f"Revid answered {answer.status_code}: {answer.text}")
         deadline = time.monotonic() + TASK_DEADLINE_S
         while time.monotonic() < deadline:
-            document: dict[str, Any] = self._client.get(
-                f"/api/get/{answer.json()['task_id']}"
-            ).json()
-            if document["status"] in {"completed", "failed"}:
-                return document
+            task = self._client.get(f"/api/get/{answer.json()['task_id']}")
+            if task.json()["status"] in {"completed", "failed"}:
+                return task
             time.sleep(POLL_S)
         raise DemoError("Revid's task did not end in time")

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.cli.calls import Calls, DemoError, Made
-from gateway.cli.marks import say_done, say_failed
+from gateway.cli.marks import say_done, say_failed, say_hint
 from gateway.cli.samples import NAMES, Samples
 from gateway.cli.sheet import Row, write_contact_sheet
 from gateway.embedded.process import EmbeddedError
@@ -27,6 +28,7 @@ from gateway.settings import child_environment
 app = typer.Typer(add_completion=False)
 
 HTTP_DEADLINE_S: Final = 60.0
+SMALL: Final = "cutout-lite"
 STATEMENT_LINES: Final = 20
 
 
@@ -40,8 +42,8 @@ def demo(
     screen = Console(highlight=False)
     started = time.monotonic()
     try:
-        with _running_stack(data_dir, screen) as facts:
-            _show(facts, data_dir.absolute(), screen)
+        with _running_stack(data_dir, screen) as (facts, goes_on):
+            _show(facts, data_dir.absolute(), screen, goes_on=goes_on)
     except (EmbeddedError, httpx.HTTPError, DemoError) as exc:
         say_failed(Console(stderr=True), str(exc))
         raise typer.Exit(1) from exc
@@ -49,18 +51,17 @@ def demo(
     screen.print(
         "  make up                                  the same stack, kept running, with curls\n"
         "  .venv/bin/cutout remove PHOTO -o OUT     your own photographs, no server\n"
-        "  make weights MODEL=u2net                 better weights than the small ones that ship\n"
         "  docs/dialects.md                         every option, header and error",
         soft_wrap=True,
     )
 
 
 @contextmanager
-def _running_stack(data_dir: Path, screen: Console) -> Iterator[dict[str, Any]]:
-    """Use the stack that runs in the folder, or start one and stop it again."""
+def _running_stack(data_dir: Path, screen: Console) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Use the stack that runs in the folder, or start one and stop it again; say which it was."""
     if facts := read_up_file(data_dir):
         screen.print(f"Using the stack that runs at {facts['url']}")
-        yield facts
+        yield facts, True
         return
     stack = Stack(data_dir)
     try:
@@ -69,13 +70,13 @@ def _running_stack(data_dir: Path, screen: Console) -> Iterator[dict[str, Any]]:
         facts = read_up_file(data_dir)
         if facts is None:
             raise DemoError(f"{stack.up_path} is missing")
-        yield facts
+        yield facts, False
     finally:
         with screen.status("Stopping"):
             stack.stop()
 
 
-def _show(facts: dict[str, Any], data_dir: Path, screen: Console) -> None:
+def _show(facts: dict[str, Any], data_dir: Path, screen: Console, *, goes_on: bool) -> None:
     folder = data_dir / "demo"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -87,7 +88,7 @@ def _show(facts: dict[str, Any], data_dir: Path, screen: Console) -> None:
         ) as client:
             calls = Calls(client, facts["api_key"], samples, folder)
             made = _cut_out_all(calls, screen)
-            _print_made(made, screen)
+            print_made(made, screen, has_links=goes_on)
             _print_failures(calls, screen)
     finally:
         samples.stop()
@@ -96,6 +97,7 @@ def _show(facts: dict[str, Any], data_dir: Path, screen: Console) -> None:
     write_contact_sheet(rows, sheet)
     screen.print(f"\n[bold]Contact sheet[/]  {escape(str(sheet))}")
     _print_statement(facts["account_id"], data_dir, screen)
+    screen.print(f"\n  {total(made)}")
 
 
 def _cut_out_all(calls: Calls, screen: Console) -> list[Made]:
@@ -120,11 +122,28 @@ def _cut_out_all(calls: Calls, screen: Console) -> list[Made]:
     return [made for pair in zip(codia, revid, strict=True) for made in pair]
 
 
-def _print_made(made: list[Made], screen: Console) -> None:
+def print_made(made: list[Made], screen: Console, *, has_links: bool) -> None:
+    """List the cutouts, with their links where these live on when the demo has ended."""
     screen.print()
     for one in made:
-        say_done(screen, f"{one.name:<10} {one.dialect}  {one.elapsed_ms:>5} ms  {one.path}")
-        screen.print(f"    {one.link}", style="dim", soft_wrap=True)
+        how = f"{one.elapsed_ms:>5} ms  {one.model}, confidence {one.confidence:.2f}"
+        say_done(screen, f"{one.name:<10} {one.dialect}  {how}  {one.path}")
+        if has_links:
+            screen.print(f"    {one.link}", style="dim", soft_wrap=True)
+    if not has_links:
+        say_hint(screen, "each came as a link, which lives while `make up` runs")
+    if any(one.model == SMALL for one in made):
+        say_hint(
+            screen,
+            f"{SMALL} ran (2 MB, ships with the project); better weights: make weights MODEL=u2net",
+        )
+
+
+def total(made: list[Made]) -> str:
+    """Add up what the answers said was charged."""
+    counts = Counter(one.charged_credits for one in made)
+    parts = " + ".join(f"{count} cutouts × {credits_}" for credits_, count in counts.items())  # noqa: RUF001 - times
+    return f"{parts} = {sum(one.charged_credits for one in made)} credits"
 
 
 def _print_failures(calls: Calls, screen: Console) -> None:
