@@ -5,7 +5,8 @@ onnxruntime and OpenCV together take longer to import than most commands take to
 """
 
 from importlib import import_module
-from typing import Any, Final
+from importlib.metadata import version
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -48,8 +49,22 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False)
 
 
+def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - an option's callback
+    if is_asked:
+        typer.echo(f"cutout-gateway {version('cutout-gateway')}")
+        raise typer.Exit
+
+
 @app.callback()
-def about() -> None:
+def about(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Say which, and end.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
     """Background removal that is charged once: server, local tool and bookkeeping."""
 
 

@@ -13,7 +13,15 @@ from rich.markup import escape
 from gateway.cli.marks import say_failed, say_hint
 from gateway.cli.samples import Samples
 from gateway.embedded.process import EmbeddedError
-from gateway.embedded.stack import Stack
+from gateway.embedded.stack import (
+    DEMO_BURST,
+    DEMO_CONCURRENCY_MAX,
+    DEMO_PLAN,
+    DEMO_RATE_PER_MINUTE,
+    FIRST_PORT,
+    Stack,
+    read_up_file,
+)
 
 app = typer.Typer(add_completion=False)
 
@@ -30,6 +38,14 @@ def up(
 ) -> None:
     """Run Postgres, Valkey, gateway and worker here until Ctrl-C, with a demo account."""
     screen = Console(highlight=False)
+    if facts := read_up_file(data_dir):
+        place = data_dir / "up.json"
+        say_failed(
+            Console(stderr=True),
+            f"running at {facts['url']} already, as process {facts['pids']['up']}; "
+            f"its key is in {place}",
+        )
+        raise typer.Exit(1)
     stack = Stack(data_dir, port=port)
     samples = Samples(stack.data_dir / "samples")
     signal.signal(signal.SIGTERM, _interrupt)
@@ -38,6 +54,8 @@ def up(
     try:
         with screen.status("Starting") as status:
             stack.start(lambda step: status.update(f"Starting: {step}"))
+        if port is None and stack.port != FIRST_PORT:
+            say_hint(screen, f"port {FIRST_PORT} is taken, using {stack.port}")
         samples.start()
         _print_welcome(screen, stack, samples)
         stack.tend(Event(), lambda name: say_hint(screen, f"{name} had ended; it is started again"))
@@ -73,7 +91,9 @@ def _print_welcome(screen: Console, stack: Stack, samples: Samples) -> None:
 [bold green]Cutout Gateway is up[/] at [bold]{stack.url}[/]   (Ctrl-C stops it)
 
   API key   {key}
-  Account   {stack.account.account_id}, growth plan
+  Account   {stack.account.account_id}, {DEMO_PLAN} plan
+  Limits    {DEMO_RATE_PER_MINUTE:,} calls a minute, burst {DEMO_BURST:,},
+            {DEMO_CONCURRENCY_MAX} at once: this key's own, above the plan's
   Facts     {escape(str(stack.up_path))}
   Settings  {escape(str(stack.env_path))}   (read by `cutout account`, `cutout key`, `cutout db`)
   Logs      {escape(str(stack.services.run_dir))}/*.log

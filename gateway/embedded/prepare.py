@@ -13,15 +13,16 @@ from billing.accounts import create_account
 from billing.db import SessionFactory, make_engine, make_sessions
 from billing.errors import BillingError
 from billing.keys import KeyHasher, authenticate, create_key
+from gateway.embedded.stack import (
+    DEMO_BURST,
+    DEMO_CONCURRENCY_MAX,
+    DEMO_PLAN,
+    DEMO_RATE_PER_MINUTE,
+)
 from gateway.settings import Settings, read_settings
 from migrations.run import upgrade
 
 ACTOR: Final = "cutout up"
-PLAN: Final = "growth"
-# Far above what a person's test sends, so that the first 429 is a wish and not a surprise.
-RATE_PER_MINUTE: Final = 6_000
-BURST: Final = 1_000
-CONCURRENCY_MAX: Final = 512
 
 
 async def prepare(settings: Settings, known: dict[str, str]) -> dict[str, str]:
@@ -29,22 +30,20 @@ async def prepare(settings: Settings, known: dict[str, str]) -> dict[str, str]:
     engine = make_engine(str(settings.database_url))
     try:
         sessions = make_sessions(engine)
-        hasher = KeyHasher(
-            {version: pepper.get_secret_value() for version, pepper in settings.key_peppers.items()}
-        )
+        hasher = KeyHasher(settings.peppers)
         if known and await _still_works(sessions, hasher, known["api_key"]):
             return known
         async with sessions.begin() as db:
-            account = await create_account(db, name="Demo", plan=PLAN, actor=ACTOR)
+            account = await create_account(db, name="Demo", plan=DEMO_PLAN, actor=ACTOR)
             _, plaintext = await create_key(
                 db,
                 hasher,
                 account_id=account.id,
                 env="live",
                 name="demo",
-                rate_per_minute=RATE_PER_MINUTE,
-                burst=BURST,
-                concurrency_max=CONCURRENCY_MAX,
+                rate_per_minute=DEMO_RATE_PER_MINUTE,
+                burst=DEMO_BURST,
+                concurrency_max=DEMO_CONCURRENCY_MAX,
                 actor=ACTOR,
             )
             return {"account_id": str(account.id), "api_key": plaintext}

@@ -33,6 +33,13 @@ PAUSE_MAX_S: Final = 5.0
 STEADY_S: Final = 10.0
 """A child that lived this long is restarted at once; one that did not, after a growing pause."""
 
+DEMO_PLAN: Final = "growth"
+# Its key's own limits, far above the plan's and above what a person's test sends, so that the
+# first 429 is a wish and not a surprise.
+DEMO_RATE_PER_MINUTE: Final = 6_000
+DEMO_BURST: Final = 1_000
+DEMO_CONCURRENCY_MAX: Final = 512
+
 
 @dataclass(frozen=True, slots=True)
 class DemoAccount:

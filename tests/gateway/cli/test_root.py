@@ -1,5 +1,6 @@
 """`cutout` itself: quick to ask, whole to use."""
 
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -70,6 +71,12 @@ def test_servers_say_in_one_line_which_setting_is_missing_or_wrong(
     assert words in result.output
     assert len(result.output.splitlines()) == 1
     assert "s3cret" not in result.output
+
+
+def test_it_says_its_version() -> None:
+    result = runner.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert re.fullmatch(r"cutout-gateway \d+\.\d+\.\d+\S*\n", result.output)
 
 
 def test_a_port_that_cannot_be_is_refused() -> None:

@@ -72,7 +72,8 @@ def test_the_facts_are_true(up: Up) -> None:
     assert account["account_id"] == facts["account_id"]
     assert account["plan"] == "growth"
     assert account["credits"]["available"] == 50_000
-    assert account["limits"]["rate_per_minute"] > 600
+    assert account["limits"]["rate_per_minute"] == 6_000
+    assert "6,000 calls a minute" in up.log_path.read_text()
     assert set(facts["pids"]) == {"up", "postgres", "valkey", "gateway", "worker"}
     assert all(is_running(pid) for pid in facts["pids"].values())
     with redis.Redis.from_url(facts["redis_url"]) as client:
@@ -123,6 +124,9 @@ def test_the_demo_uses_the_stack_that_runs_and_shows_the_bill(up: Up) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert balance(up) == before - 6 * 25
+    assert done.stdout.count(f"{up.facts['url']}/") >= 6  # links that live on
+    assert len(re.findall(r"cutout-lite, confidence 0\.\d\d", done.stdout)) == 6
+    assert "6 cutouts × 25 = 150 credits" in done.stdout  # noqa: RUF001 - times
     assert "Unsupported image format: gif. Supported: png, jpg, jpeg, webp, bmp" in done.stdout
     with Image.open(up.data_dir / "demo" / "contact-sheet.png") as sheet:
         assert min(sheet.size) > 1000
@@ -173,7 +177,10 @@ def test_a_second_start_in_the_same_folder_is_refused_and_harms_nothing(up: Up) 
         check=False,
     )
     assert done.returncode == 1
-    assert f"in use by process {up.pids['up']}" in " ".join(done.stderr.split())
+    assert done.stderr == (
+        f"✗ running at {up.facts['url']} already, as process {up.pids['up']}; "
+        f"its key is in {up.data_dir / 'up.json'}\n"
+    )
     assert is_ready(up)
 
 
