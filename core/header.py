@@ -4,7 +4,9 @@ Formats are told by magic bytes and parsed here, not by an imaging library, so t
 is refused for the price of reading its first bytes.
 """
 
+import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +42,10 @@ FTYP_BRANDS: Final = {
     **dict.fromkeys((b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"qt  "), "video"),
 }
 TEXT_PROBE_BYTES: Final = 1024
+PARTS_MAX: Final = 10_000
+"""Chunks or segments before the picture: real files have some dozens, a hostile one millions."""
+JPEG_MARKER: Final = re.compile(rb"\xff{1,1000}([^\xff])")
+"""Fill may stand before a marker; Pillow steps over it byte by byte, so it has an end here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +131,10 @@ def _read_png(source: bytes) -> ImageHeader:
     if kind != b"IHDR" or length != 13:  # noqa: PLR2004 - IHDR is 13 bytes by the standard
         raise UnreadableImageError("PNG without IHDR")
     has_alpha, frames, at = colour_type in {4, 6}, 1, 8
-    while kind != b"IDAT":
+    for _ in _parts():
         length, kind = struct.unpack_from(">I4s", source, at)
+        if kind == b"IDAT":
+            break
         if kind == b"tRNS":
             has_alpha = True
         elif kind == b"acTL":
@@ -135,24 +143,29 @@ def _read_png(source: bytes) -> ImageHeader:
     return ImageHeader("png", width_px, height_px, has_alpha, frames)
 
 
+def _parts() -> Iterator[int]:
+    """Count the parts of a file that are walked through; too many are refused."""
+    yield from range(PARTS_MAX)
+    raise UnreadableImageError(f"more than {PARTS_MAX} parts before the picture")
+
+
 def _read_jpeg(source: bytes) -> ImageHeader:
     at = 2
-    while True:
-        if source[at] != 0xFF:  # noqa: PLR2004 - every marker begins so
+    for _ in _parts():
+        found = JPEG_MARKER.match(source, at)
+        if found is None:
             raise UnreadableImageError("JPEG segment without marker")
-        marker = source[at + 1]
-        if marker == 0xFF:  # noqa: PLR2004 - fill byte
-            at += 1
-        elif marker in JPEG_STANDALONE:
-            at += 2
-        elif marker in JPEG_SOF:
-            height_px, width_px = struct.unpack_from(">HH", source, at + 5)
+        at, marker = found.end(), found[1][0]
+        if marker in JPEG_STANDALONE:
+            continue
+        if marker in JPEG_SOF:
+            height_px, width_px = struct.unpack_from(">HH", source, at + 3)
             return ImageHeader("jpeg", width_px, height_px, has_alpha=False)
-        else:
-            (length,) = struct.unpack_from(">H", source, at + 2)
-            if length < 2 or marker in {0xD9, 0xDA}:  # noqa: PLR2004 - length counts itself
-                raise UnreadableImageError("JPEG without a frame header")
-            at += 2 + length
+        (length,) = struct.unpack_from(">H", source, at)
+        if length < 2 or marker in {0xD9, 0xDA}:  # noqa: PLR2004 - length counts itself
+            break
+        at += length
+    raise UnreadableImageError("JPEG without a frame header")
 
 
 def _read_webp(source: bytes) -> ImageHeader:
@@ -181,7 +194,9 @@ def _read_webp(source: bytes) -> ImageHeader:
 
 def _count_webp_frames(source: bytes) -> int:
     at, frames = 12, 0
-    while at + 8 <= len(source):
+    for _ in _parts():
+        if at + 8 > len(source):
+            break
         kind, length = struct.unpack_from("<4sI", source, at)
         frames += kind == b"ANMF"
         at += 8 + length + (length & 1)

@@ -139,6 +139,33 @@ def test_a_file_cut_in_its_header_is_unreadable(file_format: str) -> None:
         inspect(whole[:20])
 
 
+MANY = 200_000
+PNG_START = blank(8, 8, "PNG")[:33]
+WEBP_START = b"RIFF\0\0\0\0WEBPVP8X" + struct.pack("<I", 10) + b"\x02" + bytes(9)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"\xff\xd8" + b"\xff\x01" * MANY + blank(8, 8, "JPEG")[2:],
+        b"\xff\xd8" + b"\xff\xe1\0\x02" * MANY + blank(8, 8, "JPEG")[2:],
+        PNG_START + (bytes(4) + b"tEXt" + bytes(4)) * MANY + blank(8, 8, "PNG")[33:],
+        WEBP_START + (b"XMP " + bytes(4)) * MANY,
+    ],
+    ids=["standing alone", "segments", "chunks", "webp"],
+)
+def test_a_file_of_endless_parts_is_refused_unwalked(source: bytes) -> None:
+    with pytest.raises(UnreadableImageError, match="more than 10000 parts"):
+        inspect(source)
+
+
+def test_fill_before_a_marker_is_skipped_and_has_an_end() -> None:
+    real = blank(9, 7, "JPEG")
+    assert inspect(real[:2] + b"\xff" * 900 + real[2:]).width_px == 9
+    with pytest.raises(UnreadableImageError):
+        inspect(real[:2] + b"\xff" * 1_000_000 + real[2:])
+
+
 def test_no_bytes_are_unreadable() -> None:
     with pytest.raises(UnreadableImageError):
         inspect(b"")
