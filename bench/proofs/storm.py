@@ -101,6 +101,11 @@ class Watch:
         self._stopping.set()
         self._thread.join()
 
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the storm has been ended, and nothing more will come of any call."""
+        return self._stopping.is_set()
+
     async def _count(self) -> None:
         while not self._stopping.is_set():
             try:

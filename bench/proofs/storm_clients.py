@@ -59,8 +59,8 @@ class Clients:
 
         async def call_on() -> None:
             for number in numbers:
-                while self.watch.open > BACKLOG:  # noqa: ASYNC110 - it changes in another thread
-                    await asyncio.sleep(PAUSE_S)
+                while self.watch.open > BACKLOG:
+                    await self._pause()
                 await self._ask(number)
 
         async with asyncio.TaskGroup() as group:
@@ -79,10 +79,15 @@ class Clients:
             SYNCHRONOUS: self._post_codia,
         }
         ask = partial(ways[way], customer, f"storm-{number}", source)
-        while (job_id := await ask()) is None:  # noqa: ASYNC110 - it is what a caller does
-            await asyncio.sleep(PAUSE_S)
+        while (job_id := await ask()) is None:
+            await self._pause()
         self.ways[way] += 1
         self.jobs[number] = job_id
+
+    async def _pause(self) -> None:
+        if self.watch.is_over:
+            raise ConnectionAbortedError("the storm was ended before the calls were")
+        await asyncio.sleep(PAUSE_S)
 
     async def _submit(self, customer: Customer, key: str, source: bytes) -> UUID | None:
         try:
