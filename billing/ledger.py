@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, Uuid, bindparam, func, select, text, update
+from sqlalchemy import Row, Uuid, bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.credits import adjust, grant_credits, refund, void_grant
@@ -24,7 +24,7 @@ from billing.errors import (
     TooManyAtOnceError,
 )
 from billing.grants import refresh_due
-from billing.periods import advance, live_subscription
+from billing.periods import advance, catch_up, live_subscription
 from billing.posting import Balance, balance_from, post, read_balance
 from billing.releases import entries_of_release
 from billing.tables import BillingPeriod, CreditAccount, Hold, KeyBudget
@@ -200,11 +200,5 @@ async def _give_budget_back(db: AsyncSession, hold: Hold) -> None:
 
 async def balance_of(db: AsyncSession, account_id: UUID, *, at: datetime | None = None) -> Balance:
     """Tell what the account has now. Expiries that are due are posted first."""
-    is_due = await db.scalar(
-        select(CreditAccount.next_due_at <= func.coalesce(at, func.clock_timestamp())).where(
-            CreditAccount.account_id == account_id
-        )
-    )
-    if is_due:
-        await advance(db, account_id, at=at)
+    await catch_up(db, account_id, at=at)
     return await read_balance(db, account_id)

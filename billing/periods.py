@@ -41,6 +41,17 @@ async def advance(db: AsyncSession, account_id: UUID, *, at: datetime | None = N
     return moment
 
 
+async def catch_up(db: AsyncSession, account_id: UUID, *, at: datetime | None = None) -> None:
+    """Do what is due, if anything is; an account that has nothing due is not locked."""
+    is_due = await db.scalar(
+        select(CreditAccount.next_due_at <= func.coalesce(at, func.clock_timestamp())).where(
+            CreditAccount.account_id == account_id
+        )
+    )
+    if is_due:
+        await advance(db, account_id, at=at)
+
+
 def next_due(grants: Iterable[CreditGrant], subscription: Subscription | None) -> datetime:
     """Find the first instant at which time alone changes the account."""
     ends = [grant.expires_at for grant in grants if grant.expires_at is not None]

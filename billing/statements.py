@@ -10,12 +10,13 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing.periods import advance
+from billing.periods import catch_up
 from billing.posting import Balance, read_balance
 from billing.spreadsheet import safe_cell
 from billing.tables import LedgerEntry, LedgerTxn
 
 JOB_OPS = frozenset({"hold", "capture", "release", "refund"})
+BUCKETS = ("available", "held", "consumed", "expired")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,18 @@ async def statement(
     until: datetime | None = None,
     now: datetime | None = None,
 ) -> list[StatementLine]:
-    """List the operations with `since` <= time < `until`; what is due by now is posted first."""
-    await advance(db, account_id, at=now)
-    lines = (
+    """List the operations with `since` <= time < `until`, without the account's lock.
+
+    Whoever wants what is due in it too calls `periods.catch_up` before, in a transaction that ends
+    there: a report must not stop the account's calls. `now`, for replays, plays time up to it here.
+    """
+    if now is not None:
+        await catch_up(db, account_id, at=now)
+    available = held = 0
+    if since is not None:
+        opening = await _balances(db, account_id, LedgerTxn.effective_at < since)
+        available, held = opening["available"], opening["held"]
+    chosen = (
         select(
             LedgerTxn.effective_at.label("at"),
             LedgerTxn.account_seq.label("seq"),
@@ -67,58 +77,63 @@ async def statement(
         .outerjoin(LedgerEntry, LedgerEntry.txn_id == LedgerTxn.id)
         .where(LedgerTxn.account_id == account_id)
         .group_by(LedgerTxn.id)
-        .subquery()
+        .order_by(LedgerTxn.account_seq)
     )
-    running = select(
-        lines,
-        func.sum(lines.c.to_available).over(order_by=lines.c.seq).label("available"),
-        func.sum(lines.c.to_held).over(order_by=lines.c.seq).label("held"),
-    ).subquery()
-    chosen = select(running).order_by(running.c.seq)
     if since is not None:
-        chosen = chosen.where(running.c.at >= since)
+        chosen = chosen.where(LedgerTxn.effective_at >= since)
     if until is not None:
-        chosen = chosen.where(running.c.at < until)
-    return [
-        StatementLine(
-            at=row.at,
-            seq=row.seq,
-            op=row.op,
-            ref=row.ref,
-            job_id=UUID(row.ref) if row.op in JOB_OPS else None,
-            amount=int(row.to_available + row.to_held),
-            balance=int(row.available + row.held),
-            available=int(row.available),
-            held=int(row.held),
-            actor=row.actor,
-            reason=row.reason,
+        chosen = chosen.where(LedgerTxn.effective_at < until)
+    lines = []
+    for row in await db.execute(chosen):
+        available += int(row.to_available)
+        held += int(row.to_held)
+        lines.append(
+            StatementLine(
+                at=row.at,
+                seq=row.seq,
+                op=row.op,
+                ref=row.ref,
+                job_id=UUID(row.ref) if row.op in JOB_OPS else None,
+                amount=int(row.to_available + row.to_held),
+                balance=available + held,
+                available=available,
+                held=held,
+                actor=row.actor,
+                reason=row.reason,
+            )
         )
-        for row in await db.execute(chosen)
-    ]
+    return lines
 
 
 async def balance_at(
     db: AsyncSession, account_id: UUID, at: datetime, *, now: datetime | None = None
 ) -> Balance:
-    """Tell the balances as they were at `at`, everything of that very moment included."""
-    await advance(db, account_id, at=now)
-    sums = (
-        await db.execute(
-            select(
-                _in("available").label("available"),
-                _in("held").label("held"),
-                _in("consumed").label("consumed"),
-                _in("expired").label("expired"),
-            )
-            .select_from(LedgerTxn)
-            .join(LedgerEntry, LedgerEntry.txn_id == LedgerTxn.id)
-            .where(LedgerTxn.account_id == account_id, LedgerTxn.effective_at <= at)
-        )
-    ).one()
+    """Tell the balances as they were at `at`, everything of that very moment included.
+
+    Takes no lock; `periods.catch_up` and `now` are as for `statement`.
+    """
+    if now is not None:
+        await catch_up(db, account_id, at=now)
     limit = (await read_balance(db, account_id)).credit_limit
-    return Balance(
-        int(sums.available), int(sums.held), int(sums.consumed), int(sums.expired), limit
-    )
+    then = await _balances(db, account_id, LedgerTxn.effective_at <= at)
+    return Balance(**then, credit_limit=limit)
+
+
+async def _balances(
+    db: AsyncSession, account_id: UUID, is_before: ColumnElement[bool]
+) -> dict[str, int]:
+    """Read each bucket off its last entry: time and sequence run the same way (I17)."""
+    latest = [
+        select(LedgerEntry.balance_after)
+        .join(LedgerTxn, LedgerTxn.id == LedgerEntry.txn_id)
+        .where(LedgerTxn.account_id == account_id, LedgerEntry.bucket == bucket, is_before)
+        .order_by(LedgerTxn.account_seq.desc(), LedgerEntry.line.desc())
+        .limit(1)
+        .scalar_subquery()
+        for bucket in BUCKETS
+    ]
+    found = (await db.execute(select(*latest))).one()
+    return dict(zip(BUCKETS, (int(balance or 0) for balance in found), strict=True))
 
 
 def statement_csv(lines: Sequence[StatementLine]) -> str:

@@ -1,5 +1,6 @@
 """Our own customer endpoints that look back: what was called, and where every credit went."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,8 @@ from litestar.params import QueryParameter
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing.statements import statement, statement_csv
+from billing.periods import catch_up
+from billing.statements import StatementLine, statement, statement_csv
 from billing.tables import LedgerTxn
 from billing.usage import UsageLine, usage
 from gateway.auth import Caller
@@ -91,7 +93,10 @@ class ReportsController(Controller):
         """Tell every movement of the account's credits, with the balance after each."""
         span, account_id = span_of(since, until), caller.key.account_id
 
-        async def read(db: AsyncSession) -> str:
+        async def catch_up_first(db: AsyncSession) -> None:
+            await catch_up(db, account_id)
+
+        async def read(db: AsyncSession) -> list[StatementLine]:
             moved = select(func.count()).where(
                 LedgerTxn.account_id == account_id,
                 LedgerTxn.effective_at >= span.since,
@@ -99,11 +104,12 @@ class ReportsController(Controller):
             )
             if (await db.scalar(moved) or 0) > LINES_MAX:
                 raise InvalidRequestError(f"more than {LINES_MAX} lines: ask for a shorter span")
-            return statement_csv(
-                await statement(db, account_id, since=span.since, until=span.until)
-            )
+            return await statement(db, account_id, since=span.since, until=span.until)
 
-        text = await persist(door.sessions, read, patience=PATIENCE)
+        # On its own: the account's lock is given back before the history is read.
+        await persist(door.sessions, catch_up_first, patience=PATIENCE)
+        lines = await persist(door.sessions, read, patience=PATIENCE)
+        text = await asyncio.to_thread(statement_csv, lines)
         name = f"statement-{span.since:%Y%m%d}-{span.until:%Y%m%d}.csv"
         disposition = f'attachment; filename="{name}"'
         return Response(text, media_type=CSV, headers={"Content-Disposition": disposition})

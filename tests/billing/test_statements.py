@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import alerts, keys, ledger, monthpack, statements, subscriptions, usage
+from billing import accounts, alerts, keys, ledger, monthpack, statements, subscriptions, usage
+from billing.db import SessionFactory
 from billing.keys import KeyHasher
 from billing.posting import Balance
 from tests.billing.conftest import JANUARY_31, Opens, captured, held
@@ -87,6 +89,31 @@ async def test_a_statement_can_be_read_by_a_spreadsheet(
     rows = list(csv.DictReader(io.StringIO(statements.statement_csv(lines))))
     assert [int(row["amount"]) for row in rows] == [line.amount for line in lines]
     assert rows[0]["at"] == "2025-01-31T12:00:00+00:00"
+
+
+async def test_a_report_keeps_no_call_waiting(
+    committed_sessions: SessionFactory,
+) -> None:
+    async with committed_sessions.begin() as db:
+        account = await accounts.create_account(db, name="R", plan="free", actor="test")
+    async with committed_sessions() as report, committed_sessions() as call:
+        await statements.statement(report, account.id)
+        await statements.balance_at(report, account.id, datetime.now(UTC))
+        await call.execute(
+            text("SELECT 1 FROM credit_account WHERE account_id = :id FOR UPDATE NOWAIT"),
+            {"id": account.id},
+        )
+
+
+async def test_a_statement_of_a_span_is_that_part_of_the_whole(
+    db: AsyncSession, open_account: Opens
+) -> None:
+    account_id = await open_account()
+    await eventful_month(db, account_id)
+    whole = await statements.statement(db, account_id, now=AT + timedelta(days=60))
+    for since in (AT - HOUR, AT + 2 * HOUR, AT + timedelta(days=14), AT + timedelta(days=59)):
+        part = await statements.statement(db, account_id, since=since)
+        assert part == [line for line in whole if line.at >= since]
 
 
 async def test_a_month_pack_foots_to_zero_for_each_account_and_in_all(
