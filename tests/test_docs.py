@@ -92,6 +92,25 @@ def test_every_metric_has_its_row(make_settings: Callable[..., Settings]) -> Non
     assert not [name for name in names if f"| `{name}` |" not in page]
 
 
+def test_every_package_of_the_lock_is_on_the_page_of_licences() -> None:
+    page = (DOCS / "licences.md").read_text().lower()
+    lock = (ROOT / "requirements.lock").read_text()
+    locked = {name.lower() for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
+    assert len(locked) > 50
+    named = set(re.findall(r"[a-z0-9][a-z0-9.-]*[a-z0-9]", page))
+    assert not locked - named
+
+
+def test_no_package_is_called_the_products_that_is_not_in_the_lock() -> None:
+    page = (DOCS / "licences.md").read_text()
+    table = page[page.index("## Packages that") :].split("\n\n")[1]
+    lock = (ROOT / "requirements.lock").read_text()
+    for row in table.splitlines()[2:]:
+        packages = re.sub(r"\([^)]*\)|and of theirs:", "", row.split("|")[2])
+        for name in packages.replace(" ", "").strip(",").split(","):
+            assert not name or f"\n{name}==" in f"\n{lock}", name
+
+
 @pytest.mark.parametrize("record", sorted((DOCS / "adr").glob("*.md")), ids=name_of)
 def test_a_decision_is_short_and_says_what_enforces_it(record: Path) -> None:
     text = record.read_text()
