@@ -82,5 +82,6 @@ format: $(VENV)/.dev ## Let ruff format and mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## Remove what was built here
+clean: ## Remove what was built here, and what root's stack keeps in /var/lib/cutout-embedded
+	@test ! -x $(BIN)/python || $(BIN)/python -m gateway.embedded.forget .cutout
 	rm -rf $(VENV) $(VENV)-training .cutout .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -99,6 +99,22 @@ def _shared_folder(data_dir: Path) -> Path:
     return folder
 
 
+def forget_home(data_dir: Path) -> Path | None:
+    """Remove this data folder's place under `SHARED`, if it has one; return what was removed.
+
+    Nobody may be running the services. A note that names another folder's place removes nothing.
+    """
+    note = data_dir / "services-id"
+    if not note.exists():
+        return None
+    folder = SHARED / note.read_text().strip()
+    owner = folder / "data-dir"
+    if folder.parent != SHARED or not owner.exists() or owner.read_text() != str(data_dir):
+        return None
+    shutil.rmtree(folder)
+    return folder
+
+
 def _is_wanted(folder: Path) -> bool:
     try:
         data_dir = Path((folder / "data-dir").read_text())
