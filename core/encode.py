@@ -3,7 +3,6 @@
 import io
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -144,9 +143,9 @@ def _interleaved(layers: Layers, strip: slice) -> Plane:
 
 
 def _chunk(kind: bytes, body: list[bytes]) -> Iterator[bytes]:
-    checksum = zlib.crc32(kind)
+    checksum = isal_zlib.crc32(kind)
     for part in body:
-        checksum = zlib.crc32(part, checksum)
+        checksum = isal_zlib.crc32(part, checksum)
     yield struct.pack(">I", sum(map(len, body))) + kind
     yield from body
     yield struct.pack(">I", checksum)
