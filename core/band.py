@@ -1,6 +1,7 @@
 """Walking over the narrow part of a picture where the edge is, tile by tile."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -8,21 +9,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE_PX = 64
+TILE_WIDTH_PX = 32
+"""Narrower than high: what lies beside the edge is cut off more closely, for no more calls."""
 SAMPLES_PER_SIDE = 4
 
 Tile = tuple[slice, slice]
 
 
-def band_tiles(wanted: NDArray[Any]) -> Iterator[Tile]:
-    """Yield the tiles, merged along their row, that hold every pixel of `wanted` above 0."""
-    height_px, width_px = wanted.shape
-    for top in range(0, height_px, TILE_PX):
-        rows = slice(top, min(height_px, top + TILE_PX))
-        columns = wanted[rows].max(0)
-        held = np.maximum.reduceat(columns, np.arange(0, width_px, TILE_PX)) > 0
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], held, [False]]).astype(np.int8)))
-        for first, last in zip(edges[::2], edges[1::2], strict=True):
-            yield rows, slice(int(first) * TILE_PX, min(width_px, int(last) * TILE_PX))
+def each_strip(work: Callable[[slice], None], height_px: int, threads: int) -> None:
+    """Call `work` with strips of `TILE_PX` rows, shared by `threads`; each writes its own rows."""
+    strips = [slice(top, min(height_px, top + TILE_PX)) for top in range(0, height_px, TILE_PX)]
+    if threads == 1 or len(strips) == 1:
+        for rows in strips:
+            work(rows)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, strips):
+            pass
+
+
+def band_tiles(wanted: NDArray[Any], rows: slice) -> Iterator[Tile]:
+    """Yield the tiles of a strip, merged along it, that hold every pixel `wanted` above 0.
+
+    Args:
+        wanted: (rows, W), the strip alone.
+        rows: where the strip lies in the picture.
+    """
+    width_px = wanted.shape[1]
+    columns = wanted.max(0)
+    held = np.maximum.reduceat(columns, np.arange(0, width_px, TILE_WIDTH_PX)) > 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], held, [False]]).astype(np.int8)))
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        yield rows, slice(int(first) * TILE_WIDTH_PX, min(width_px, int(last) * TILE_WIDTH_PX))
 
 
 def reduced(plane: NDArray[Any], size_px: tuple[int, int]) -> NDArray[Any]:

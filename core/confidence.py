@@ -56,7 +56,7 @@ def judge(
         raw: (h, w) float32, the prediction before any stretch, about 0..1.
         mask: (h, w) float32, 0..1, the prediction after it.
         alpha: (H, W) uint8, the finished matte.
-        image: (H, W, 3) uint8 sRGB.
+        image: (h, w, 3) uint8 sRGB, at full size or reduced.
     """
     small = reduced(alpha, (mask.shape[1], mask.shape[0])) > 255 * HALF
     confidence = _confidence(np.clip(raw, 0, 1), mask > HALF, small)
@@ -64,7 +64,7 @@ def judge(
         return 0.0, ("no_clear_subject",)
     view = _shrunk(image, VIEW_EDGE_PX)
     doubts = {
-        "low_resolution": max(image.shape[:2]) < LOW_RESOLUTION_PX,
+        "low_resolution": max(alpha.shape) < LOW_RESOLUTION_PX,
         "colour_collision": _is_inseparable(_shrunk(view, COLLISION_EDGE_PX), mask),
         "motion_blur": _is_motion_blurred(view, mask),
         "touches_frame": _touches_frame(small),

@@ -56,9 +56,14 @@ class Cutout:
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Announces each step before it runs, and times it."""
+    """Announces each step before it runs, and times it.
+
+    Attributes:
+        deadline_s: a `time.monotonic()` moment past which a step that can be cut short is.
+    """
 
     announce: Callable[[str], None] | None = None
+    deadline_s: float | None = None
     times_ms: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from core.band import Tile, band_tiles, reduced, scaled_up, widened
+from core.band import Tile, band_tiles, each_strip, reduced, scaled_up, widened
 
 Alpha = NDArray[np.uint8]
 Image = NDArray[np.uint8]
@@ -35,32 +35,53 @@ BLEED_PX = 8
 """How far foreground colour goes on under alpha 0; past it the colour is black: it packs well."""
 
 
-def decontaminate(image: Image, alpha: Alpha) -> Image:
+def decontaminate(image: Image, alpha: Alpha, threads: int = 1) -> Image:
     """Estimate the foreground F of `image` = alpha F + (1 - alpha) B.
 
     Args:
         image: (H, W, 3) uint8 sRGB.
         alpha: (H, W) uint8, 0..255.
+        threads: how many share the picture's rows; the result does not depend on it.
 
     Returns:
         (H, W, 3) uint8: the source exactly where alpha is 255, the estimate where it is between,
         bled colour up to `BLEED_PX` outside, 0 beyond.
     """
-    opaque = cv2.threshold(alpha, OPAQUE - 1, OPAQUE, cv2.THRESH_BINARY)[1]
-    foreground = np.asarray(cv2.copyTo(image, opaque), np.uint8)
-    around = np.ones((2 * BLEED_PX + 1, 2 * BLEED_PX + 1), np.uint8)
-    wanted = np.asarray(cv2.bitwise_and(cv2.bitwise_not(opaque), cv2.dilate(alpha, around)))
-    if not wanted.any():
-        return foreground
+    if not alpha.any():
+        return np.zeros(image.shape, np.uint8)
+    if alpha.min() == OPAQUE:
+        return image.copy()
+    foreground = np.zeros(image.shape, np.uint8)
     coarse = _estimate_coarse(image, alpha)
-    for tile in band_tiles(wanted):
-        estimate = _estimate_tile(image, alpha, coarse, tile)
-        cv2.copyTo(estimate, wanted[tile], foreground[tile])
+
+    def fill(rows: slice) -> None:
+        near = _bled(alpha, rows)
+        if near is None:
+            return
+        opaque = cv2.threshold(alpha[rows], OPAQUE - 1, OPAQUE, cv2.THRESH_BINARY)[1]
+        cv2.copyTo(image[rows], opaque, foreground[rows])
+        wanted = np.asarray(cv2.bitwise_and(cv2.bitwise_not(opaque), near))
+        for tile in band_tiles(wanted, rows):
+            estimate = _estimate_tile(image, alpha, coarse, tile)
+            cv2.copyTo(estimate, wanted[:, tile[1]], foreground[tile])
+
+    each_strip(fill, alpha.shape[0], threads)
     return foreground
 
 
+def _bled(alpha: Alpha, rows: slice) -> Alpha | None:
+    """Return the highest alpha within `BLEED_PX`, in a strip of rows; None where all are 0."""
+    first = max(0, rows.start - BLEED_PX)
+    around = alpha[first : rows.stop + BLEED_PX]
+    if not around.any():
+        return None
+    window = np.ones((2 * BLEED_PX + 1, 2 * BLEED_PX + 1), np.uint8)
+    bled = np.asarray(cv2.dilate(around, window), np.uint8)
+    return bled[rows.start - first : rows.stop - first]
+
+
 def _estimate_coarse(image: Image, alpha: Alpha) -> tuple[Plane, Plane]:
-    """Return F and B, each (h, w, 3) float32, 0..1, at the pyramid's finest level."""
+    """Return F and B, each (h, w, 3) float32, 0..255, at the pyramid's finest level."""
     height_px, width_px = alpha.shape
     scale = min(COARSE_SHARE_MAX, COARSE_EDGE_PX / max(height_px, width_px))
     size_px = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
@@ -77,7 +98,8 @@ def _estimate_coarse(image: Image, alpha: Alpha) -> tuple[Plane, Plane]:
         both = np.stack([cv2.resize(plane, (columns, rows)) for plane in both])
         steps = SMALL_STEPS if min(rows, columns) <= SMALL_EDGE_PX else STEPS
         both = _relax(both.reshape(6, rows, columns), colours, cover, steps)
-    return np.dstack(list(both[:3])), np.dstack(list(both[3:]))
+    both *= np.float32(OPAQUE)
+    return cv2.merge(list(both[:3])), cv2.merge(list(both[3:]))
 
 
 def _planes_of(image: Plane, alpha: Plane) -> tuple[Plane, Plane]:
@@ -133,21 +155,37 @@ NEIGHBOURS = ((1, 0), (1, 2), (0, 1), (2, 1))
 TINY = 1e-4
 
 
+COVER = np.arange(OPAQUE + 1, dtype=np.float32) / OPAQUE
+REST = 1 - COVER
+"""What is left of a pixel, by its alpha."""
+FRONT_PACE, BACK_PACE = (share / (COVER**2 + REST**2) for share in (COVER, REST))
+"""How much of what F and B leave unexplained is put right in each."""
+
+
 def _estimate_tile(image: Image, alpha: Alpha, coarse: tuple[Plane, Plane], tile: Tile) -> Image:
     """Bring F and B to full resolution in one tile and make them explain the picture there."""
     size_px = (alpha.shape[0], alpha.shape[1])
-    wide, inner = widened(tile, FUSION_RADIUS_PX, size_px)
-    colours = image[wide].astype(np.float32) * np.float32(1 / OPAQUE)
-    cover = cv2.merge([alpha[wide].astype(np.float32) * np.float32(1 / OPAQUE)] * 3)
-    rest = 1 - cover
+    is_fused = alpha.size <= FUSION_PIXELS_MAX
+    wide, inner = widened(tile, FUSION_RADIUS_PX if is_fused else 0, size_px)
+    colours, cover = image[wide], alpha[wide]
     front, back = (scaled_up(plane, wide, size_px) for plane in coarse)
-    miss = (colours - cover * front - rest * back) / (cover * cover + rest * rest)
-    front = np.clip(front + cover * miss, 0, 1)
-    if alpha.size <= FUSION_PIXELS_MAX:
-        front = _smoothed(front, cover * cover)
-        back = _smoothed(np.clip(back + rest * miss, 0, 1), rest * rest)
-        front += cover * (colours - cover * front - rest * back)
-    return np.asarray(np.clip(front[inner], 0, 1) * np.float32(OPAQUE) + np.float32(0.5), np.uint8)
+    miss = _unexplained(colours, front, back, cover)
+    thrice = cv2.merge([cover] * 3)
+    change = cv2.multiply(miss, cv2.LUT(thrice, FRONT_PACE))
+    if not is_fused:
+        return np.asarray(cv2.add(front, change, dtype=cv2.CV_8U), np.uint8)
+    front = np.clip(front + change, 0, OPAQUE)
+    back = np.clip(back + miss * cv2.LUT(thrice, BACK_PACE), 0, OPAQUE)
+    front = _smoothed(front, np.asarray(cv2.LUT(thrice, COVER**2)))
+    back = _smoothed(back, np.asarray(cv2.LUT(thrice, REST**2)))
+    change = _unexplained(colours, front, back, cover) * cv2.LUT(thrice, COVER)
+    return np.asarray(cv2.add(front, change, dtype=cv2.CV_8U), np.uint8)[inner]
+
+
+def _unexplained(colours: Image, front: Plane, back: Plane, cover: Alpha) -> Plane:
+    """Return what is left of the colours when F and B, mixed by alpha, are taken away."""
+    mixed = cv2.blendLinear(front, back, cv2.LUT(cover, COVER), cv2.LUT(cover, REST))
+    return np.asarray(cv2.subtract(colours, mixed, dtype=cv2.CV_32F))
 
 
 def _smoothed(plane: Plane, weight: Plane) -> Plane:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from core.band import band_tiles, reduced, scaled_up
+from core.band import band_tiles, each_strip, reduced, scaled_up
 from core.guided import ColourModel, Plane, separability
 
 Alpha = NDArray[np.uint8]
@@ -65,13 +65,16 @@ class _Solved:
     method: str
 
 
-def refine(image: Image, mask: Mask, *, deadline_s: float | None = None) -> tuple[Alpha, str]:
+def refine(
+    image: Image, mask: Mask, *, deadline_s: float | None = None, threads: int = 1
+) -> tuple[Alpha, str]:
     """Return the alpha matte of `image` and the name of the refinement that made it.
 
     Args:
         image: (H, W, 3) uint8 sRGB.
         mask: (h, w) float32, 0..1, at the network's resolution.
         deadline_s: a `time.monotonic()` moment; past it the solver stops where it is.
+        threads: how many share the picture's rows; the result does not depend on it.
 
     Returns:
         (H, W) uint8 alpha, 0..255, and `closed-form` (solved), `guided` (a single pass: the
@@ -84,7 +87,7 @@ def refine(image: Image, mask: Mask, *, deadline_s: float | None = None) -> tupl
     solved = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s)
     if solved is None:
         return _scaled_up(coarse, image), "none"
-    return _apply(image, solved), solved.method
+    return _apply(image, solved, threads), solved.method
 
 
 def _solving_size(image: Image, mask: Mask) -> tuple[int, int]:
@@ -191,23 +194,36 @@ def _scaled_up(alpha: Plane, image: Image) -> Alpha:
     return np.asarray(cv2.resize(levels, (width_px, height_px), interpolation=cv2.INTER_LINEAR))
 
 
-def _apply(image: Image, solved: _Solved) -> Alpha:
+def _apply(image: Image, solved: _Solved, threads: int) -> Alpha:
     """Scale up: the matte itself where it is decided, the colour model where it is not."""
-    height_px, width_px = image.shape[:2]
+    size_px = (image.shape[0], image.shape[1])
     alpha = _scaled_up(solved.alpha, image)
-    wide = np.asarray(
-        cv2.resize(solved.unknown, (width_px, height_px), interpolation=cv2.INTER_NEAREST)
+    from_rows, from_columns = (
+        np.minimum(np.arange(px) * (1 / (px / small_px)), small_px - 1).astype(np.intp)
+        for px, small_px in zip(size_px, solved.unknown.shape, strict=True)
     )
-    for tile in band_tiles(wide):
-        model = scaled_up(solved.coefficients, tile, (height_px, width_px))
-        cv2.copyTo(_explain(image[tile], model), wide[tile], alpha[tile])
+    model = solved.coefficients * np.float32(GAIN / 255)
+
+    def fill(rows: slice) -> None:
+        unknown = solved.unknown[from_rows[rows]]
+        if not unknown.any():
+            return
+        wanted = unknown[:, from_columns]
+        for tile in band_tiles(wanted, rows):
+            explained = _explain(image[tile], scaled_up(model, tile, size_px))
+            cv2.copyTo(explained, np.ascontiguousarray(wanted[:, tile[1]]), alpha[tile])
+
+    each_strip(fill, size_px[0], threads)
     return alpha
 
 
 def _explain(colours: Image, model: NDArray[Any]) -> Alpha:
-    """Return slopes . colour + offset as levels 0..255."""
-    gain = 255 / (1 - 2 * LEVELS)
-    products = cv2.multiply(model[..., :3], colours, scale=gain / 255, dtype=cv2.CV_32F)
-    value = cv2.transform(products, np.ones((1, 3), np.float32))
-    offset = cv2.addWeighted(cv2.extractChannel(model, 3), gain, value, 1, -LEVELS * gain)
-    return np.asarray(np.clip(offset, 0, 255) + np.float32(0.5), np.uint8)
+    """Return slopes . colour + offset, in levels stretched by `LEVELS`, as 0..255."""
+    colours_and_255 = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
+    products = cv2.multiply(model, colours_and_255, dtype=cv2.CV_32F)
+    value = cv2.transform(products, np.ones((1, 4), np.float32))
+    levels = cv2.add(value, (-LEVELS * GAIN, 0, 0, 0), dtype=cv2.CV_8U)  # type: ignore[call-overload]  # the stubs know no scalars
+    return np.asarray(levels, np.uint8)
+
+
+GAIN = 255 / (1 - 2 * LEVELS)

@@ -42,13 +42,14 @@ DEFAULT_OPTIONS: Final = CutoutOptions()
 DEFAULT_LIMITS: Final = ImageLimits()
 
 
-def cut_out(
+def cut_out(  # noqa: PLR0913 - what to cut out, and what one call of it may do
     source: bytes,
     segmenter: Segmenter,
     options: CutoutOptions = DEFAULT_OPTIONS,
     *,
     limits: ImageLimits = DEFAULT_LIMITS,
     on_stage: Callable[[str], None] | None = None,
+    deadline_s: float | None = None,
 ) -> Cutout:
     """Cut the subject of `source` out.
 
@@ -58,21 +59,25 @@ def cut_out(
         options: what to do with the edge, the background and the file.
         limits: what is refused by its header.
         on_stage: called with the name of each step before it runs; may raise to stop.
+        deadline_s: a `time.monotonic()` moment past which the edge is refined no further.
 
     Raises:
         CoreError: one of its kinds, by what is wrong; and whatever `on_stage` raises.
     """
-    (cutout,) = cut_out_many(source, segmenter, [options], limits=limits, on_stage=on_stage)
+    (cutout,) = cut_out_many(
+        source, segmenter, [options], limits=limits, on_stage=on_stage, deadline_s=deadline_s
+    )
     return cutout
 
 
-def cut_out_many(
+def cut_out_many(  # noqa: PLR0913 - as `cut_out`
     source: bytes,
     segmenter: Segmenter,
     variants: Iterable[CutoutOptions],
     *,
     limits: ImageLimits = DEFAULT_LIMITS,
     on_stage: Callable[[str], None] | None = None,
+    deadline_s: float | None = None,
 ) -> list[Cutout]:
     """Cut the subject of `source` out once and show it in several ways.
 
@@ -84,7 +89,7 @@ def cut_out_many(
     if not wanted:
         return []
     _check(wanted, limits)
-    stages = Stages(on_stage)
+    stages = Stages(on_stage, deadline_s)
     subject = extract(source, segmenter, wanted[0], limits, stages)
     return [render(subject, options, limits, stages, segmenter.threads) for options in wanted]
 
@@ -105,15 +110,23 @@ def extract(
     with stages("segment"):
         prediction = segmenter.segment(region, options.clothes)
     with stages("refine"):
-        alpha, refinement = (refine if options.refine else _scale_up)(region, prediction.mask)
-        confidence, reasons = judge(prediction.raw, prediction.mask, alpha, region)
+        if options.refine:
+            alpha, refinement = refine(
+                region, prediction.mask, deadline_s=stages.deadline_s, threads=segmenter.threads
+            )
+        else:
+            alpha, refinement = _scale_up(region, prediction.mask), "none"
+        confidence, reasons = judge(prediction.raw, prediction.mask, alpha, prediction.seen)
         if confidence < options.confidence_min:
             raise NoForegroundError(confidence)
         alpha = place(alpha, box, shown.image.shape)
         if shown.opacity is not None:
             alpha = transparency.join(alpha, shown.opacity, options.transparency)
     with stages("decontaminate"):
-        foreground = (decontaminate if options.decontaminate else _hide)(shown.image, alpha)
+        if options.decontaminate:
+            foreground = decontaminate(shown.image, alpha, segmenter.threads)
+        else:
+            foreground = _hide(shown.image, alpha)
         if shown.opacity is not None:
             transparency.restore_own_colours(foreground, decoded.image, alpha, shown.opacity)
     warnings = _warnings(alpha, options)
@@ -130,7 +143,7 @@ def render(
     """Show `subject` as `options` say: crop, background, file."""
     with stages("compose"):
         background = None if options.bg_image is None else _backdrop(options.bg_image, limits)
-        layers = compose(subject.foreground, subject.alpha, options, background)
+        layers = compose(subject.foreground, subject.alpha, options, background, limits)
     with stages("encode"):
         encoded = encode(layers, options.format, threads)
     width_px, height_px = layers.size_px
@@ -169,12 +182,12 @@ def _backdrop(bg_image: bytes, limits: ImageLimits) -> Plane:
         raise InvalidOptionError("bg_image", str(exc)) from exc
 
 
-def _scale_up(image: Plane, mask: NDArray[np.float32]) -> tuple[Plane, str]:
+def _scale_up(image: Plane, mask: NDArray[np.float32]) -> Plane:
     """Bring the mask to the picture's size and nothing more."""
     height_px, width_px = image.shape[:2]
     coarse = np.rint(mask * 255).astype(np.uint8)
     alpha = cv2.resize(coarse, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(alpha, np.uint8), "none"
+    return np.asarray(alpha, np.uint8)
 
 
 def _hide(image: Plane, alpha: Plane) -> Plane:

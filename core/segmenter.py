@@ -18,6 +18,7 @@ from core.weights import WEIGHTS, Weights, find_weights
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
+RawAndMask = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 HAZE: Final = (0.2, 0.8)
 """An opacity network leaves a grey haze; what is outside is none or all."""
@@ -40,10 +41,12 @@ class Prediction:
     Attributes:
         raw: (n, n) float32, about 0..1, before any stretch: what confidence is judged on.
         mask: (n, n) float32, 0..1, what rembg's session of the same name makes of it.
+        seen: (h, w, 3) uint8, the picture as it was reduced on its way to the network.
     """
 
     raw: NDArray[np.float32]
     mask: NDArray[np.float32]
+    seen: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,12 @@ class Segmenter:
             raise InvalidOptionError("clothes", f"{self.name} does not tell clothes apart")
         (wanted,) = self.ort_session.get_outputs()[:1]  # the others are side outputs of training
         (expected,) = self.ort_session.get_inputs()
-        network_input = prepare(image, self.weights, self.threads)
+        seen, box = _reduce(image, self.weights.input_px * LARGE_SOURCE_GAP)
+        network_input = _normalised(seen, box, self.weights, self.threads)
         (output,) = self.ort_session.run([wanted.name], {expected.name: network_input})
         if self.weights.classes:
-            return _read_classes(output[0], self.weights.classes, clothes)
-        return _read_saliency(output[0, 0], self.weights)
+            return Prediction(*_read_classes(output[0], self.weights.classes, clothes), seen)
+        return Prediction(*_read_saliency(output[0, 0], self.weights), seen)
 
     def warm_up(self) -> None:
         """Run once on a blank picture, so that the first real one is as fast as the rest."""
@@ -98,7 +102,12 @@ def prepare(image: NDArray[np.uint8], weights: Weights, threads: int = 1) -> NDA
     Source: `BaseSession.normalize` of rembg 2.0.86, whose numbers it keeps. Averaging a large
     picture in boxes first, as Pillow's own `reducing_gap` does more slowly, is ours.
     """
-    reduced, box = _reduce(image, weights.input_px * LARGE_SOURCE_GAP)
+    return _normalised(*_reduce(image, weights.input_px * LARGE_SOURCE_GAP), weights, threads)
+
+
+def _normalised(
+    reduced: NDArray[np.uint8], box: Box, weights: Weights, threads: int
+) -> NDArray[np.float32]:
     pixels = _resize(reduced, box, weights.input_px, threads)
     largest = float(pixels.max()) if weights.is_scaled_by_largest else BYTE_MAX
     std = np.array(weights.std)
@@ -156,22 +165,22 @@ def _reduce(image: NDArray[np.uint8], side_px: int) -> tuple[NDArray[np.uint8], 
     return reduced, box
 
 
-def _read_saliency(raw: NDArray[np.float32], weights: Weights) -> Prediction:
+def _read_saliency(raw: NDArray[np.float32], weights: Weights) -> RawAndMask:
     low, high = (float(raw.min()), float(raw.max())) if weights.is_stretched else HAZE
     if high <= low:
-        return Prediction(raw, np.zeros_like(raw))
-    return Prediction(raw, np.clip((raw - low) / (high - low), 0, 1))
+        return raw, np.zeros_like(raw)
+    return raw, np.clip((raw - low) / (high - low), 0, 1)
 
 
 def _read_classes(
     scores: NDArray[np.float32], classes: tuple[str, ...], clothes: Clothes
-) -> Prediction:
+) -> RawAndMask:
     """Join the wanted classes, (c, n, n) scores, into one mask; rembg stacks one mask per class."""
     wanted = [at for at, name in enumerate(classes) if at and clothes in {"all", name}]
     likelihood = np.exp(scores - scores.max(axis=0))
     likelihood /= likelihood.sum(axis=0)
     mask = np.isin(scores.argmax(axis=0), wanted).astype(np.float32)
-    return Prediction(likelihood[wanted].sum(axis=0), mask)
+    return likelihood[wanted].sum(axis=0), mask
 
 
 def load_segmenter(
@@ -205,6 +214,8 @@ def _start_session(contents: bytes, threads: int, provider: str) -> tuple[Any, s
     options.inter_op_num_threads = 1
     # Its second plan of the same memory is no faster and nearly doubles what is held.
     options.enable_mem_pattern = False
+    # Waiting threads would spin on, past the run's end, on the cores that the next steps need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = ONNXRUNTIME_LOGS_ERRORS_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     ort_session = onnxruntime.InferenceSession(contents, options, providers=[provider])
