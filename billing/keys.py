@@ -282,6 +282,8 @@ async def rotate_key(
 ) -> tuple[ApiKey, str]:
     """Make a key that takes this one's place; the old text works for `grace` more.
 
+    Both spend one budget: rotation gives no credits of a period again.
+
     Raises:
         InvalidOperationError: the key is revoked or rotated already, or the grace is too long.
     """
@@ -293,6 +295,7 @@ async def rotate_key(
     new = ApiKey(
         id=uuid4(),
         rotated_from=old.id,
+        root_id=old.root_id or old.id,
         **{column: getattr(old, column) for column in COPIED_BY_ROTATION},
     )
     plaintext = _write_secret(new, hasher)

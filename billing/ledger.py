@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, Uuid, bindparam, select, text, update
+from sqlalchemy import Row, Uuid, bindparam, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.credits import adjust, grant_credits, refund, void_grant
@@ -27,7 +27,7 @@ from billing.grants import refresh_due
 from billing.periods import advance, catch_up, live_subscription
 from billing.posting import Balance, balance_from, post, read_balance
 from billing.releases import entries_of_release
-from billing.tables import BillingPeriod, CreditAccount, Hold, KeyBudget
+from billing.tables import ApiKey, BillingPeriod, CreditAccount, Hold, KeyBudget
 
 __all__ = [
     "Balance",
@@ -191,9 +191,14 @@ async def _give_budget_back(db: AsyncSession, hold: Hold) -> None:
         .limit(1)
         .scalar_subquery()
     )
+    root_id = (
+        select(func.coalesce(ApiKey.root_id, ApiKey.id))
+        .where(ApiKey.id == hold.api_key_id)
+        .scalar_subquery()
+    )
     await db.execute(
         update(KeyBudget)
-        .where(KeyBudget.api_key_id == hold.api_key_id, KeyBudget.period_start == period_start)
+        .where(KeyBudget.api_key_id == root_id, KeyBudget.period_start == period_start)
         .values(used=KeyBudget.used - hold.amount)
     )
 

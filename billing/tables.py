@@ -359,10 +359,12 @@ class ApiKey(Base):
     """Set when the key is rotated: the old text works until then."""
     revoked_at: Mapped[datetime | None]
     rotated_from: Mapped[UUID | None] = mapped_column(ForeignKey("api_key.id"))
+    root_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_key.id"))
+    """The first key of its rotations, on which the budget of all is booked; None for that one."""
 
 
 class KeyBudget(Base):
-    """What a key with a budget has held and captured in one period."""
+    """What a key with a budget, and what it was rotated to, has held and captured in one period."""
 
     __tablename__ = "key_budget"
     __table_args__ = (

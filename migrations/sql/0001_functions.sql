@@ -180,6 +180,7 @@ DECLARE
     moment timestamptz;
     budget_left bigint;
     budget_period timestamptz;
+    budget_key uuid;  -- the first of its rotations: what it was rotated to spends the same budget
     wanted bigint := p_amount;
     payer record;
     payers uuid[] := '{}';
@@ -200,11 +201,12 @@ BEGIN
     END;
     IF refusal IS NULL AND p_api_key IS NOT NULL AND p_amount > 0 THEN
         -- Exact, because whoever holds for this account holds its mutex now.
-        SELECT k.budget_credits - coalesce(b.used, 0), s.period_start
-        INTO budget_left, budget_period
+        SELECT k.budget_credits - coalesce(b.used, 0), s.period_start, coalesce(k.root_id, k.id)
+        INTO budget_left, budget_period, budget_key
         FROM api_key k
         JOIN subscription s ON s.account_id = k.account_id AND s.ended_at IS NULL
-        LEFT JOIN key_budget b ON b.api_key_id = k.id AND b.period_start = s.period_start
+        LEFT JOIN key_budget b ON b.api_key_id = coalesce(k.root_id, k.id)
+            AND b.period_start = s.period_start
         WHERE k.id = p_api_key AND k.account_id = p_account AND k.budget_credits IS NOT NULL;
         IF budget_left < p_amount THEN
             refusal := 'over_budget';
@@ -227,7 +229,7 @@ BEGIN
 
     IF budget_left IS NOT NULL THEN
         INSERT INTO key_budget (api_key_id, period_start, used)
-        VALUES (p_api_key, budget_period, p_amount)
+        VALUES (budget_key, budget_period, p_amount)
         ON CONFLICT (api_key_id, period_start) DO UPDATE SET used = key_budget.used + p_amount;
     END IF;
     IF p_amount = 0 THEN

@@ -121,6 +121,7 @@ CREATE TABLE api_key (
     grace_until TIMESTAMP WITH TIME ZONE,
     revoked_at TIMESTAMP WITH TIME ZONE,
     rotated_from UUID,
+    root_id UUID,
     CONSTRAINT pk_api_key PRIMARY KEY (id),
     CONSTRAINT ck_api_key_env_known CHECK (env IN ('live', 'test', 'enterprise')),
     CONSTRAINT ck_api_key_queue_known CHECK (queue_class IN ('standard', 'priority')),
@@ -130,7 +131,8 @@ CREATE TABLE api_key (
     CONSTRAINT ck_api_key_budget_not_negative CHECK (budget_credits >= 0),
     CONSTRAINT fk_api_key_account_id_account FOREIGN KEY(account_id) REFERENCES account (id),
     CONSTRAINT uq_api_key_key_id UNIQUE (key_id),
-    CONSTRAINT fk_api_key_rotated_from_api_key FOREIGN KEY(rotated_from) REFERENCES api_key (id)
+    CONSTRAINT fk_api_key_rotated_from_api_key FOREIGN KEY(rotated_from) REFERENCES api_key (id),
+    CONSTRAINT fk_api_key_root_id_api_key FOREIGN KEY(root_id) REFERENCES api_key (id)
 );
 
 CREATE INDEX ix_api_key_account_id ON api_key (account_id);

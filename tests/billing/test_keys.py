@@ -258,6 +258,25 @@ async def test_a_keys_budget_bounds_what_it_spends_in_a_period(
     await held(db, account_id, api_key_id=key.id, at=AT.replace(month=2, day=28))
 
 
+async def test_a_rotated_key_spends_what_its_budget_has_left(
+    db: AsyncSession, hasher: KeyHasher, open_account: Opens
+) -> None:
+    account_id = await open_account(plan="starter")
+    first, _ = await keys.create_key(
+        db, hasher, account_id=account_id, env="live", budget_credits=60, actor="test"
+    )
+    job_id = await held(db, account_id, api_key_id=first.id, at=AT)
+    second, _ = await keys.rotate_key(db, hasher, first.id, actor="test")
+    third, _ = await keys.rotate_key(db, hasher, second.id, actor="test")
+    await held(db, account_id, api_key_id=third.id, at=AT)
+    for key in (first, second, third):
+        with pytest.raises(KeyBudgetError) as refused:
+            await held(db, account_id, api_key_id=key.id, at=AT)
+        assert refused.value.available == 10
+    await ledger.release(db, job_id, reason="failed", at=AT)
+    await held(db, account_id, api_key_id=third.id, at=AT)
+
+
 async def test_no_key_is_made_up(db: AsyncSession) -> None:
     with pytest.raises(InvalidOperationError):
         await keys.revoke_key(db, uuid4(), actor="test", reason="x")
