@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.blend import OPAQUE, blend, blend_translucent
+from core.errors import InvalidOptionError
+from core.header import ImageLimits
 from core.options import Colour, CutoutOptions, parse_colour, parse_margin
 from core.watermark import watermark_tile
 
 Plane = NDArray[np.uint8]
 HALF: Final = 128
 WHITE: Final[Colour] = (255, 255, 255, 255)
+DEFAULT_LIMITS: Final = ImageLimits()
 SUBJECT_ALPHA_MIN: Final = 13
 """A twentieth: fainter pixels do not stretch a crop."""
 
@@ -40,7 +43,11 @@ class Layers:
 
 
 def compose(
-    foreground: Plane, alpha: Plane, options: CutoutOptions, background: Plane | None
+    foreground: Plane,
+    alpha: Plane,
+    options: CutoutOptions,
+    background: Plane | None,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Layers:
     """Crop, lay the background under it, and watermark, as `options` say.
 
@@ -49,9 +56,13 @@ def compose(
         alpha: (H, W) uint8.
         options: what is wanted.
         background: (h, w, 3) uint8, `options.bg_image` decoded.
+        limits: a margin makes no result that would be refused as a source.
+
+    Raises:
+        InvalidOptionError: the margin would.
     """
     if options.crop:
-        foreground, alpha = crop_to_subject(foreground, alpha, options.crop_margin)
+        foreground, alpha = crop_to_subject(foreground, alpha, options.crop_margin, limits)
     layers = Layers(foreground, alpha)
     if options.channels == "alpha":
         layers = Layers(None, alpha)
@@ -72,7 +83,9 @@ def _on_colour(foreground: Plane, alpha: Plane, colour: Colour) -> Layers:
     return Layers(blend(foreground, alpha, np.array([[(red, green, blue)]], np.uint8)), None)
 
 
-def crop_to_subject(foreground: Plane, alpha: Plane, margin: str | None) -> tuple[Plane, Plane]:
+def crop_to_subject(
+    foreground: Plane, alpha: Plane, margin: str | None, limits: ImageLimits = DEFAULT_LIMITS
+) -> tuple[Plane, Plane]:
     """Crop to where alpha is, plus `margin`; past the picture's edge the margin is transparent.
 
     A picture without a subject is left whole.
@@ -86,6 +99,7 @@ def crop_to_subject(foreground: Plane, alpha: Plane, margin: str | None) -> tupl
     above, after, below, before = parse_margin(margin)
     top, bottom = top - above.px_of(height_px), bottom + below.px_of(height_px)
     left, right = left - before.px_of(width_px), right + after.px_of(width_px)
+    _hold_against(limits, right - left, bottom - top)
     rows = slice(max(0, top), min(alpha.shape[0], bottom))
     columns = slice(max(0, left), min(alpha.shape[1], right))
     target = (
@@ -96,6 +110,13 @@ def crop_to_subject(foreground: Plane, alpha: Plane, margin: str | None) -> tupl
     opacity = np.zeros((bottom - top, right - left), np.uint8)
     colour[target], opacity[target] = foreground[rows, columns], alpha[rows, columns]
     return colour, opacity
+
+
+def _hold_against(limits: ImageLimits, width_px: int, height_px: int) -> None:
+    if width_px * height_px > limits.pixels_max or max(width_px, height_px) > limits.edge_px_max:
+        raise InvalidOptionError(
+            "crop_margin", f"makes a picture of {width_px} x {height_px} px, over the limits"
+        )
 
 
 def subject_box(alpha: Plane) -> tuple[int, int, int, int]:

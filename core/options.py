@@ -93,6 +93,14 @@ class CutoutOptions:
             parse_margin(self.crop_margin)
         self._refuse_contradictions()
 
+    def pixels_of(self, width_px: int, height_px: int) -> int:
+        """Tell how many pixels a picture of this size may come to; only a margin makes it grow."""
+        if self.crop_margin is None:
+            return width_px * height_px
+        above, after, below, before = parse_margin(self.crop_margin)
+        wide_px = width_px + before.px_of(width_px) + after.px_of(width_px)
+        return wide_px * (height_px + above.px_of(height_px) + below.px_of(height_px))
+
     def _refuse_contradictions(self) -> None:
         has_background = self.bg_color is not None or self.bg_image is not None
         if self.bg_color is not None and self.bg_image is not None:

@@ -211,10 +211,14 @@ class Cutouts:
                 await self.storage.delete(key)
 
     def _pixels_of(self, request: CutoutRequest) -> int:
-        headers = [self.inference.inspect(request.source)]
+        """Count what the request may take: as much as its result may, which a margin makes grow."""
+        header = self.inference.inspect(request.source)
+        grown = request.options.pixels_of(header.width_px, header.height_px)
+        pixels = min(grown, self.settings.image_pixels_max)
         if request.background is not None:
-            headers.append(self.inference.inspect_background(request.background))
-        return sum(header.width_px * header.height_px for header in headers)
+            behind = self.inference.inspect_background(request.background)
+            pixels += behind.width_px * behind.height_px
+        return pixels
 
     def _refuse_hopeless(self, request: CutoutRequest) -> None:
         if request.background is not None:

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from core.compose import Layers, compose, cover, crop_to_subject, subject_box, watermark
+from core.errors import InvalidOptionError
+from core.header import ImageLimits
 from core.options import CutoutOptions
 
 RED = np.full((60, 80, 3), (200, 30, 20), np.uint8)
@@ -46,6 +48,26 @@ def test_a_margin_is_added_side_by_side_even_past_the_frame() -> None:
     assert not alpha[:5].any()
     assert not alpha[:, :10].any()
     assert not colour[:, :10].any()  # what the picture never had
+
+
+@pytest.mark.parametrize(
+    "limits", [ImageLimits(pixels_max=2_000), ImageLimits(edge_px_max=65)], ids=["pixels", "edge"]
+)
+def test_a_margin_makes_no_picture_past_the_limits(limits: ImageLimits) -> None:
+    alpha = subject(0, 10, 20, 30)
+    options = CutoutOptions(crop=True, crop_margin="10px 23px")
+    with pytest.raises(InvalidOptionError, match=r"crop_margin.*66 x 40"):
+        compose(RED, alpha, options, None, limits)
+    compose(RED, alpha, CutoutOptions(crop=True, crop_margin="2px"), None, limits)
+
+
+@given(st.integers(1, 80), st.integers(1, 60), st.integers(0, 50), st.integers(0, 30))
+def test_a_crop_has_no_more_pixels_than_its_options_said(
+    right: int, bottom: int, percent: int, margin_px: int
+) -> None:
+    options = CutoutOptions(crop=True, crop_margin=f"{percent}% {margin_px}px")
+    width_px, height_px = compose(RED, subject(0, 0, right, bottom), options, None).size_px
+    assert width_px * height_px <= options.pixels_of(80, 60)
 
 
 def test_without_a_subject_there_is_nothing_to_crop_to() -> None:
