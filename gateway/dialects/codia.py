@@ -31,7 +31,7 @@ from gateway.settings import Settings
 from gateway.storage import Storage
 
 DIALECT: Final = "codia"
-FILE_NAMES: Final = frozenset({"image", "file"})
+FILE_NAMES: Final = ("image", "file")
 SCOPE: Final = "cutout"
 CODES: Final[Mapping[str, int]] = {
     # The key, its credits and its limits.
@@ -116,7 +116,7 @@ class CodiaController(Controller):
     ) -> Response[dict[str, Any]]:
         """Cut out what `image_url` names, or what was uploaded."""
         kind = body_kind(request, JSON, MULTIPART)
-        async with reception.read(request, caller, kind, FILE_NAMES) as body:
+        async with reception.read(request, caller, kind, RemoveBgForm, FILE_NAMES) as body:
             form = parse_form(body.fields, RemoveBgForm, is_text=kind == MULTIPART)
             done = await while_connected(request, answer_to(reception, caller, body, form))
         facts = facts_of(request)

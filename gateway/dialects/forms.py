@@ -7,9 +7,19 @@ memory than `spool_bytes_max`, and the form around it is bounded by constants of
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NoReturn,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 from litestar import Request
@@ -25,6 +35,8 @@ MULTIPART: Final = "multipart/form-data"
 JSON_BYTES_MAX: Final = 64 * 1024
 FIELD_BYTES_MAX: Final = 8 * 1024
 PARTS_MAX: Final = 32
+NAME_SHOWN_MAX: Final = 64
+"""Of a stranger's field name, so that what follows it is still read."""
 FORM_SLACK_BYTES: Final = 256 * 1024
 """What a body may weigh beyond its file: boundaries, part headers, fields."""
 
@@ -179,7 +191,12 @@ async def read_json(request: AnyRequest) -> Body:
 
 
 async def read_multipart(
-    request: AnyRequest, *, file_names: Collection[str], bytes_max: int, memory_bytes_max: int
+    request: AnyRequest,
+    *,
+    file_names: Sequence[str],
+    field_names: Collection[str],
+    bytes_max: int,
+    memory_bytes_max: int,
 ) -> Body:
     """Read a form as it arrives; the part named as one of `file_names` is spooled.
 
@@ -187,7 +204,8 @@ async def read_multipart(
 
     Raises:
         SourceTooLargeError: the file is longer than `bytes_max`, or the form than its limits.
-        InvalidRequestError: not multipart, cut off, or a part twice.
+        InvalidRequestError: not multipart, cut off, a part twice, or a file that is empty or under
+            a name that is neither a file's nor a field's.
     """
     _, parameters = request.content_type
     chunks = _chunks(request)
@@ -204,6 +222,8 @@ async def read_multipart(
                 continue
             if event.name in file_names:
                 await _take_file(body, _payload(events), bytes_max, memory_bytes_max)
+            elif event.filename and event.name not in field_names:
+                _refuse_misplaced(event.name, file_names)
             else:
                 await _take_field(body, event.name, _payload(events))
     except MultipartError:
@@ -225,6 +245,14 @@ async def _take_file(
         _digested(payload, digest), bytes_max, memory_bytes_max=memory_bytes_max
     )
     body.file_sha256 = digest.hexdigest()
+    if body.file.size_bytes == 0:
+        raise InvalidRequestError("the file is empty")
+
+
+def _refuse_misplaced(name: str, file_names: Sequence[str]) -> NoReturn:
+    usual, *others = file_names
+    place = f"{usual} (or {' or '.join(others)})" if others else usual
+    raise InvalidRequestError(f"unknown field {name[:NAME_SHOWN_MAX]}; the picture goes in {place}")
 
 
 async def _take_field(body: Body, name: str, payload: AsyncIterator[bytes]) -> None:
@@ -232,15 +260,19 @@ async def _take_field(body: Body, name: str, payload: AsyncIterator[bytes]) -> N
     async for chunk in payload:
         text += chunk
         if len(text) > FIELD_BYTES_MAX:
-            raise InvalidRequestError(f"a field is longer than {FIELD_BYTES_MAX} bytes")
+            raise InvalidRequestError(f"{_named(name)} is longer than {FIELD_BYTES_MAX} bytes")
     if name in body.fields:
-        raise InvalidRequestError("a field was sent twice")
+        raise InvalidRequestError(f"{_named(name)} was sent twice")
     try:
         value = text.decode()
     except UnicodeDecodeError:
-        raise InvalidRequestError("a field is not UTF-8") from None
+        raise InvalidRequestError(f"{_named(name)} is not UTF-8") from None
     if value:
         body.fields[name] = value
+
+
+def _named(name: str) -> str:
+    return f"field {name[:NAME_SHOWN_MAX]}"
 
 
 async def _payload(events: AsyncGenerator[Any, None]) -> AsyncIterator[bytes]:
@@ -285,17 +317,18 @@ def parse_form(fields: Mapping[str, Any], form: type[AnyForm], *, is_text: bool)
     Raises:
         InvalidRequestError: says which field and why.
     """
+    if unknown := [name for name in fields if name not in form.__struct_fields__]:
+        raise InvalidRequestError(f"unknown field {unknown[0][:NAME_SHOWN_MAX]}")
     try:
         return msgspec.convert(fields, form, strict=not is_text)
     except msgspec.ValidationError as exc:
-        raise InvalidRequestError(_in_plain_words(str(exc))) from None
+        name = str(exc).rpartition("`$.")[2].rstrip("`")
+        raise InvalidRequestError(f"{name} must be {_taken_by(form, name)}") from None
 
 
-def _in_plain_words(message: str) -> str:
-    """`Object missing required field `x` - at `$.y`` -> `missing required field x, at y`."""
-    return (
-        message.removeprefix("Object ")
-        .replace(" - at ", ", at ")
-        .replace("$.", "")
-        .replace("`", "")
-    )
+def _taken_by(form: type[OptionsForm], name: str) -> str:
+    """Say what the field `name` takes."""
+    kind = get_type_hints(form)[name]
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    return "true or false" if kind is bool else "text"

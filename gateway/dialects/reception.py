@@ -4,7 +4,7 @@ The order is the order of cost: the caller's means before his upload, an answer 
 before (Idempotency-Key) before any work is done again, his words before his picture.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -40,7 +40,12 @@ class Reception:
 
     @asynccontextmanager
     async def read(
-        self, request: AnyRequest, caller: Caller, kind: str, file_names: Collection[str]
+        self,
+        request: AnyRequest,
+        caller: Caller,
+        kind: str,
+        form: type[OptionsForm],
+        file_names: Sequence[str],
     ) -> AsyncIterator[Body]:
         """Read the body, if the caller can pay for what it asks; its upload is freed at the end.
 
@@ -54,6 +59,7 @@ class Reception:
                 body = await read_multipart(
                     request,
                     file_names=file_names,
+                    field_names=form.__struct_fields__,
                     bytes_max=self.settings.upload_bytes_max,
                     memory_bytes_max=self.settings.spool_bytes_max,
                 )

@@ -38,7 +38,7 @@ from gateway.storage import Storage
 from gateway.tables import SUCCEEDED, Job
 
 DIALECT: Final = "revid"
-FILE_NAMES: Final = frozenset({"file"})
+FILE_NAMES: Final = ("file",)
 SCOPE: Final = "cutout"
 DEFAULT_MODEL: Final = "u2net"
 WAIT_S_MAX: Final = 30
@@ -113,7 +113,7 @@ class RevidController(Controller):
     ) -> Response[dict[str, Any]]:
         """Store the upload, commit the task and its hold, and answer at once."""
         kind = body_kind(request, MULTIPART)
-        async with reception.read(request, caller, kind, FILE_NAMES) as body:
+        async with reception.read(request, caller, kind, OptionsForm, FILE_NAMES) as body:
             form = parse_form(body.fields, OptionsForm, is_text=True)
             if body.file is None:
                 raise InvalidRequestError("missing required field file")

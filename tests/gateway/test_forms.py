@@ -63,12 +63,16 @@ def cut(body: bytes, sizes: list[int]) -> list[bytes]:
 
 async def read(*pieces: bytes, bytes_max: int = 30 * MIB, **how: Any) -> Body:
     return await read_multipart(
-        request(*pieces, **how), file_names={"file"}, bytes_max=bytes_max, memory_bytes_max=MIB
+        request(*pieces, **how),
+        file_names=("image", "file"),
+        field_names=OptionsForm.__struct_fields__,
+        bytes_max=bytes_max,
+        memory_bytes_max=MIB,
     )
 
 
 @given(
-    content=st.binary(max_size=2000),
+    content=st.binary(min_size=1, max_size=2000),
     colour=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
     sizes=st.lists(st.integers(1, 700), min_size=1, max_size=5),
 )
@@ -150,6 +154,42 @@ async def test_a_retry_has_the_same_fingerprint_and_another_request_has_not() ->
 async def test_a_json_body_is_an_object() -> None:
     body = await read_json(request(b'{"image_url": ', b'"https://example.com/a.jpg"}'))
     assert body.fields == {"image_url": "https://example.com/a.jpg"}
+
+
+async def test_a_file_under_another_name_is_told_where_it_goes() -> None:
+    whole = encoded({"photo": bytes(20_000)})
+    whole = whole.replace(b'name="photo"', b'name="photo"; filename="photo.jpg"')
+    with pytest.raises(InvalidRequestError) as refused:
+        await read(whole)
+    assert refused.value.why == "unknown field photo; the picture goes in image (or file)"
+
+
+async def test_a_field_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(InvalidRequestError, match="field format is longer than"):
+        await read(encoded({"format": b"x" * 10_000}))
+    with pytest.raises(InvalidRequestError, match="field format is not UTF-8"):
+        await read(encoded({"format": b"\xff"}))
+
+
+async def test_an_empty_file_is_said_to_be_empty() -> None:
+    with pytest.raises(InvalidRequestError, match="the file is empty"):
+        await read(encoded({"file": b""}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"crop": "maybe"}, "crop must be true or false"),
+        ({"format": "jpeg"}, "format must be one of png, webp, jpg, zip"),
+        ({"roi": 5}, "roi must be text"),
+        ({"colour": "red"}, "unknown field colour"),
+        ({"`- at `$.crop`": "red"}, "unknown field `- at `$.crop`"),
+    ],
+)
+def test_a_value_that_is_refused_says_what_is_taken(fields: dict[str, object], why: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        parse_form(fields, OptionsForm, is_text=False)
+    assert refused.value.why == why
 
 
 def test_text_may_spell_a_boolean_and_json_may_not() -> None:
