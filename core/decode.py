@@ -80,8 +80,11 @@ def _pixels_of(source: bytes, opened: Image.Image) -> tuple[Pixels, Pixels | Non
     if not has_alpha:
         return image_to_srgb(opened, profile), None
     rgba = np.asarray(opened if opened.mode == "RGBA" else opened.convert("RGBA"))
-    image = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
     opacity = np.asarray(cv2.extractChannel(rgba, 3), np.uint8)
+    if opened.mode in {"L", "LA"}:  # a grey profile knows nothing of three channels
+        grey = np.asarray(cv2.extractChannel(rgba, 0), np.uint8)
+        return image_to_srgb(Image.fromarray(grey), profile), opacity
+    image = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
     return rgb_to_srgb(image, profile), opacity
 
 

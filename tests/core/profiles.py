@@ -51,10 +51,20 @@ def wide_gamut_profile(curve: bytes | None = None) -> bytes:
         b"gTRC": curve,
         b"bTRC": curve,
     }
+    return _profile(b"RGB ", tags)
+
+
+def grey_profile(curve: bytes) -> bytes:
+    """Make a grey profile of a curve."""
+    white = b"XYZ \x00\x00\x00\x00" + fixed(*WHITE)
+    return _profile(b"GRAY", {b"wtpt": white, b"kTRC": curve})
+
+
+def _profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
     table, body, at = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for name, tag in tags.items():
         table += name + struct.pack(">II", at + len(body), len(tag))
         body += tag + bytes(-len(tag) % 4)
     head = struct.pack(">I", 128 + len(table) + len(body)) + b"lcms" + b"\x04\x20\x00\x00"
-    head += b"mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28) + fixed(*WHITE)
+    head += b"mntr" + space + b"XYZ " + bytes(12) + b"acsp" + bytes(28) + fixed(*WHITE)
     return head.ljust(128, b"\x00") + table + body

@@ -17,7 +17,7 @@ from core import CoreError, ImageLimits
 from core.decode import EXIF_ORIENTATION, JPEG_SCANS_MAX, DecodedImage, decode
 from core.errors import ImageTooLargeError, UnreadableImageError
 from tests.core.conftest import encoded
-from tests.core.profiles import wide_gamut_profile
+from tests.core.profiles import gamma_curve, grey_profile, wide_gamut_profile
 
 # Pillow warns about what it forgives; so do we forgive it.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -115,6 +115,22 @@ def test_a_wide_profile_keeps_the_opacity() -> None:
     assert picture.opacity is not None
     assert set(np.unique(picture.opacity)) == {77}
     assert abs(int(picture.image[0, 0, 0]) - 190) <= 2
+
+
+@pytest.mark.parametrize("kind", ["opaque", "alpha", "key colour"])
+def test_a_grey_profile_is_heeded_with_and_without_opacity(kind: str) -> None:
+    linear = grey_profile(gamma_curve(1.0))
+    if kind == "alpha":
+        source = saved(Image.new("LA", (8, 8), (100, 77)), "PNG", icc_profile=linear)
+    else:
+        key = {"transparency": 7} if kind == "key colour" else {}
+        source = saved(Image.new("L", (8, 8), 100), "PNG", icc_profile=linear, **key)
+    # Linear light of 100 / 255, by sRGB's curve.
+    assert np.abs(decoded(source).image.astype(int) - 168).max() <= 1
+    opacity = decoded(source).opacity
+    assert (opacity is None) == (kind != "alpha")
+    if opacity is not None:
+        assert set(np.unique(opacity)) == {77}
 
 
 def test_an_srgb_profile_changes_no_value(photo: bytes) -> None:
