@@ -148,7 +148,7 @@ async def release(
     hold = await db.scalar(
         select(Hold)
         .where(Hold.job_id == job_id)
-        .with_for_update()
+        .with_for_update(key_share=True)  # for who has the account, and adds a slice to this hold
         .execution_options(populate_existing=True)
     )
     if hold is None or hold.state != "held":

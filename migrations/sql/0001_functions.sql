@@ -281,7 +281,8 @@ DECLARE
     tos text[] := '{}';
     txn bigint;
 BEGIN
-    SELECT * INTO placed FROM hold WHERE job_id = p_job FOR UPDATE;
+    -- Not FOR UPDATE: who has the account may be adding a slice to this hold, which refers to it.
+    SELECT * INTO placed FROM hold WHERE job_id = p_job FOR NO KEY UPDATE;
     IF NOT FOUND OR placed.state <> 'held' THEN
         RETURN ROW(coalesce(placed.state::text, 'missing'), 0, 0, 0, 0, 0, NULL)::hold_outcome;
     END IF;

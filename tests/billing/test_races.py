@@ -24,6 +24,7 @@ from billing.errors import (
 )
 from billing.invariants import check_account
 from billing.keys import KeyHasher
+from billing.posting import lock_account
 
 Work = Callable[[AsyncSession], Awaitable[Any]]
 
@@ -170,6 +171,34 @@ async def test_a_deadlock_is_tried_again_and_reaches_no_caller(
     )
     assert answers == {"done": 2}
     assert sorted(tries.values()) == [1, 2]
+
+
+async def test_a_capture_and_a_grant_that_pays_for_its_hold_do_not_block_each_other(
+    committed_sessions: SessionFactory,
+) -> None:
+    job_id = uuid4()
+    async with committed_sessions.begin() as db:
+        account = await accounts.create_account(
+            db, name="R3", plan="free", credit_limit=50, actor="test"
+        )
+        await hold(account.id, amount=250)(db)
+        await hold(account.id, job_id)(db)  # on the credit limit
+
+    async def capture_once() -> ledger.Balance:
+        async with committed_sessions.begin() as db:
+            return await ledger.capture(db, job_id)
+
+    async with committed_sessions.begin() as db:
+        await lock_account(db, account.id)
+        capture = asyncio.create_task(capture_once())
+        # Until it has the hold, and waits for the account.
+        while not await db.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+            await asyncio.sleep(0.05)  # noqa: ASYNC110 - it is Postgres that is waited for
+        await ledger.grant_credits(  # cuts the hold's slice in two
+            db, account.id, amount=10, source="topup", ref="r", actor="test", reason="x"
+        )
+    assert (await capture).consumed == 25
+    assert await is_sound(committed_sessions, account.id)
 
 
 async def test_a_transaction_that_waits_too_long_gives_up(
