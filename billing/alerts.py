@@ -1,7 +1,8 @@
 """Telling an account that its credits run out: once at 50, 80 and 100 % of a period's.
 
 What counts is what was consumed in this period against all that there was to consume: that, what
-is available and what is held. Whoever ends a job may ask; each threshold is answered once a period.
+is available and what is held; less left than a cutout costs is nothing left. Whoever ends a job
+may ask; each threshold is answered once a period.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from billing.pricing import CREDITS_PER_CUTOUT
 from billing.tables import BillingPeriod, CreditAccount, Subscription, UsageAlert
 
 PERCENTS: Final = (50, 80, 100)
@@ -36,6 +38,7 @@ async def cross_thresholds(db: AsyncSession, account_id: UUID) -> list[Alert]:
             select(
                 CreditAccount.available,
                 CreditAccount.held,
+                CreditAccount.credit_limit,
                 (CreditAccount.consumed - BillingPeriod.consumed_before).label("consumed"),
                 Subscription.period_start,
                 Subscription.period_end,
@@ -52,6 +55,8 @@ async def cross_thresholds(db: AsyncSession, account_id: UUID) -> list[Alert]:
     if books is None or books.consumed <= 0:
         return []
     whole = books.consumed + max(0, books.available) + books.held
+    if books.available + books.credit_limit + books.held < CREDITS_PER_CUTOUT:
+        whole = books.consumed  # what is left pays for nothing more
     crossed = [percent for percent in PERCENTS if books.consumed * 100 >= percent * whole]
     if not crossed:
         return []

@@ -295,6 +295,11 @@ class Hold(Base):
     __table_args__ = (
         CheckConstraint("amount >= 0", name="amount_not_negative"),
         CheckConstraint("(state = 'held') = (settled_at IS NULL)", name="settled_with_time"),
+        Index(
+            "ix_hold_account_id_settled_at",
+            *("account_id", "settled_at"),
+            postgresql_where=text("settled_at IS NOT NULL"),
+        ),
         Index("ix_hold_open", "account_id", postgresql_where=text("state = 'held'")),
     )
 

@@ -273,6 +273,8 @@ CREATE TABLE hold (
     CONSTRAINT fk_hold_account_id_credit_account FOREIGN KEY(account_id) REFERENCES credit_account (account_id)
 );
 
+CREATE INDEX ix_hold_account_id_settled_at ON hold (account_id, settled_at) WHERE settled_at IS NOT NULL;
+
 CREATE INDEX ix_hold_open ON hold (account_id) WHERE state = 'held';
 
 CREATE TABLE key_budget (

@@ -192,8 +192,9 @@ async def test_a_capture_and_a_grant_that_pays_for_its_hold_do_not_block_each_ot
         await lock_account(db, account.id)
         capture = asyncio.create_task(capture_once())
         # Until it has the hold, and waits for the account.
-        while not await db.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
-            await asyncio.sleep(0.05)  # noqa: ASYNC110 - it is Postgres that is waited for
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        while not await db.scalar(waiting):  # noqa: ASYNC110 - it is Postgres that is waited for
+            await asyncio.sleep(0.05)
         await ledger.grant_credits(  # cuts the hold's slice in two
             db, account.id, amount=10, source="topup", ref="r", actor="test", reason="x"
         )

@@ -173,3 +173,29 @@ async def test_an_alert_is_given_once_at_50_80_and_100_percent_of_a_period(
     assert await alerts.cross_thresholds(db, account_id) == []
     await captured(db, account_id, 200, at=renewal)
     assert [a.percent for a in await alerts.cross_thresholds(db, account_id)] == [50, 80]
+
+
+async def test_usage_is_found_by_an_index(db: AsyncSession, open_account: Opens) -> None:
+    account_id = await open_account()
+    await db.execute(text("SET LOCAL enable_seqscan = off"))
+    plan = await db.scalars(
+        text(
+            "EXPLAIN SELECT count(*) FROM hold WHERE account_id = :id"
+            " AND settled_at >= :since AND settled_at < :until"
+        ),
+        {"id": account_id, "since": AT, "until": AT + HOUR},
+    )
+    assert "ix_hold_account_id_settled_at" in "".join(plan)
+
+
+async def test_the_last_alert_comes_when_what_is_left_pays_for_no_cutout(
+    db: AsyncSession, open_account: Opens
+) -> None:
+    account_id = await open_account()
+    await captured(db, account_id, 230, at=AT)
+    told = [alert.percent for alert in await alerts.cross_thresholds(db, account_id)]
+    assert told == [50, 80, 100]
+    generous = await open_account(plan="enterprise", credit_limit=1000)
+    await captured(db, generous, 4_999_990, at=AT)
+    told = [alert.percent for alert in await alerts.cross_thresholds(db, generous)]
+    assert told == [50, 80]
