@@ -11,7 +11,7 @@ from core.blend import OPAQUE, blend, blend_translucent
 from core.errors import InvalidOptionError
 from core.header import ImageLimits
 from core.options import Colour, CutoutOptions, parse_colour, parse_margin
-from core.watermark import watermark_tile
+from core.watermark import watermark_over
 
 Plane = NDArray[np.uint8]
 HALF: Final = 128
@@ -145,13 +145,9 @@ def cover(background: Plane, size_px: tuple[int, int]) -> Plane:
 
 def watermark(layers: Layers) -> Layers:
     """Write all over the picture that it is a test: in the colour, and in the alpha too."""
-    width_px, height_px = layers.size_px
-    tile_ink, tile_opacity = watermark_tile()
-    times = -(-height_px // tile_opacity.shape[0]), -(-width_px // tile_opacity.shape[1])
-    mark = np.tile(tile_opacity, times)[:height_px, :width_px]
+    ink, mark = watermark_over(*layers.size_px)
     if layers.colour is None:
         matte = np.asarray(layers.alpha)
         return replace(layers, alpha=np.where(mark, matte ^ HALF, matte))
-    ink = np.tile(tile_ink, (*times, 1))[:height_px, :width_px]
     written = blend(ink, mark, layers.colour)
     return Layers(written, None if layers.alpha is None else np.maximum(layers.alpha, mark))

@@ -142,6 +142,22 @@ def test_a_watermark_is_seen_on_every_kind_of_result(value: int, kind: str) -> N
         assert marked.alpha.max() >= 128
 
 
+@pytest.mark.parametrize(
+    "size_px", [(16, 16), (40, 40), (76, 76), (400, 41), (26, 400), (20, 90)], ids=str
+)
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_a_small_result_is_marked_too(size_px: tuple[int, int], value: int) -> None:
+    width_px, height_px = size_px
+    colour = np.full((height_px, width_px, 3), value, np.uint8)
+    alpha = np.zeros((height_px, width_px), np.uint8)
+    written = watermark(Layers(colour, None)).colour
+    matte = watermark(Layers(None, alpha)).alpha
+    assert written is not None
+    assert matte is not None
+    assert (np.abs(written.astype(int) - value) > 40).mean() > 0.03
+    assert (matte > 40).mean() > 0.03
+
+
 def test_layers_without_any_plane_have_no_size() -> None:
     with pytest.raises(ValueError, match="no layer"):
         _ = Layers(None, None).size_px
