@@ -15,12 +15,24 @@ from billing.errors import DuplicateOperationError, HoldNotOpenError, InvalidOpe
 from billing.grants import draft_grant, issue, refresh_due
 from billing.periods import advance
 from billing.posting import Balance, Entry, lock_account, move, open_grants, post, read_balance
-from billing.tables import CreditGrant, Hold, HoldSlice
+from billing.tables import Account, CreditGrant, Hold, HoldSlice
 
 REFUND_LIFE_MIN: Final = timedelta(days=30)
 """A refund of credits that are about to expire is still worth something."""
 
 GIVEN_SOURCES: Final = frozenset({"topup", "promo", "adjustment"})
+
+
+async def advance_open(db: AsyncSession, account_id: UUID, *, at: datetime | None) -> datetime:
+    """Advance an account that credits are to be given to: a closed one takes none.
+
+    Nobody could spend them. A charge of a closed account is paid back in money, outside the ledger.
+    """
+    moment = await advance(db, account_id, at=at)
+    status = await db.scalar(select(Account.status).where(Account.id == account_id))
+    if status == "closed":
+        raise InvalidOperationError("the account is closed: it takes no credits")
+    return moment
 
 
 async def refund(
@@ -31,13 +43,14 @@ async def refund(
     Raises:
         HoldNotOpenError: the job was not charged.
         DuplicateOperationError: it was refunded before.
+        InvalidOperationError: the account is closed.
     """
     hold = await db.scalar(
         select(Hold).where(Hold.job_id == job_id).execution_options(populate_existing=True)
     )
     if hold is None or hold.state != "captured" or hold.txn_id is None:
         raise HoldNotOpenError(job_id, hold.state if hold else None)
-    moment = await advance(db, hold.account_id, at=at)
+    moment = await advance_open(db, hold.account_id, at=at)
     grant = draft_grant(
         hold.account_id,
         source="refund",
@@ -93,11 +106,11 @@ async def grant_credits(
 
     Raises:
         DuplicateOperationError: credits were granted under `ref` before.
-        InvalidOperationError: an amount, source or time that makes no sense.
+        InvalidOperationError: an amount, source or time that makes no sense; a closed account.
     """
     if amount <= 0 or source not in GIVEN_SOURCES:
         raise InvalidOperationError(f"cannot grant {amount} credits as {source!r}")
-    moment = await advance(db, account_id, at=at)
+    moment = await advance_open(db, account_id, at=at)
     begins_at = max(effective_at or moment, moment)
     if expires_at is not None and expires_at <= begins_at:
         raise InvalidOperationError("a grant must end after it begins")
@@ -151,11 +164,12 @@ async def adjust(
 
     Raises:
         DuplicateOperationError: `ref` was used for an adjustment before.
-        InvalidOperationError: no amount, no reason, or too far down.
+        InvalidOperationError: no amount, no reason, too far down, or up on a closed account.
     """
     if amount == 0 or not reason.strip():
         raise InvalidOperationError("an adjustment needs an amount and a reason")
-    moment = await advance(db, account_id, at=at)
+    catch_up = advance_open if amount > 0 else advance
+    moment = await catch_up(db, account_id, at=at)
     if amount > 0:
         grant = draft_grant(
             account_id,

@@ -187,6 +187,21 @@ async def test_closing_an_account_voids_what_is_left_and_lets_jobs_end(
     assert await check_account(db, account_id) == []
 
 
+async def test_a_closed_account_takes_no_credits(db: AsyncSession, open_account: Opens) -> None:
+    account_id = await open_account()
+    job_id = await captured(db, account_id, at=AT)
+    await accounts.close_account(db, account_id, actor="owner", reason="asked for", at=AT)
+    with pytest.raises(InvalidOperationError, match="closed"):
+        await ledger.grant_credits(
+            db, account_id, amount=5, source="topup", ref="p", actor="shop", reason="paid", at=AT
+        )
+    with pytest.raises(InvalidOperationError, match="closed"):
+        await ledger.adjust(db, account_id, amount=5, ref="a", actor="shop", reason="typo", at=AT)
+    with pytest.raises(InvalidOperationError, match="closed"):
+        await ledger.refund(db, job_id, actor="shop", reason="bad edge", at=AT)
+    assert await check_account(db, account_id) == []
+
+
 async def test_every_act_is_in_the_audit_trail_with_who_and_why(
     db: AsyncSession, open_account: Opens
 ) -> None:
