@@ -101,8 +101,9 @@ async def post(
     """Write one transaction; the account's and the grants' balances move with it.
 
     Raises:
-        DuplicateOperationError: `op` was posted under `ref` before; this transaction is then
-            rolled back to where it stood.
+        DuplicateOperationError: `op` was posted under `ref` before. Nothing is posted; what the
+            caller wrote before stays until he rolls back, which leaving `begin()` by the exception
+            does.
     """
     await db.flush()
     if await posted(db, account_id, op, ref) is not None:

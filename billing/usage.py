@@ -1,8 +1,9 @@
 """What was called: by day, key, model and dialect.
 
 Billing keeps when a job was held for, settled and for how much, and under which key. The model and
-the dialect are the gateway's to know: its `job` table is read here by name, since billing imports
-nothing of the gateway.
+the dialect are the gateway's to know. A hidden dependency, and on purpose: the gateway's `job`
+table is read here by name (its columns id, dialect, model_ran and model_asked), since billing
+imports nothing of the gateway. Whoever renames one of them there changes it here.
 """
 
 from dataclasses import dataclass
