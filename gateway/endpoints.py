@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, func, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,17 +24,26 @@ async def secrets_of(db: AsyncSession, account_id: UUID, master: bytes) -> list[
 
 
 async def rotate_secret(
-    db: AsyncSession, account_id: UUID, *, grace: timedelta, actor: str
-) -> None:
-    """Put a new secret in force; for `grace` deliveries are signed with the former one too."""
+    db: AsyncSession, account_id: UUID, *, grace: timedelta, actor: str, is_forced: bool = False
+) -> bool:
+    """Put a new secret in force; for `grace` deliveries are signed with the former one too.
+
+    While an earlier rotation still has its grace, False, and nothing is changed: receivers that
+    know only the former secret would be cut off. `is_forced` cuts them off.
+    """
     until = func.now() + grace
     values = {"secret_version": 2, "former_secret_until": until}
     changed = {
         "secret_version": WebhookEndpoint.secret_version + 1,
         "former_secret_until": until,
     }
-    await _set(db, account_id, values, changed)
-    await _audit(db, account_id, "webhook.rotate_secret", actor, {"grace_s": grace.total_seconds()})
+    former = WebhookEndpoint.former_secret_until
+    where = None if is_forced else or_(former.is_(None), former <= func.now())
+    if not await _set(db, account_id, values, changed, where):
+        return False
+    facts: dict[str, object] = {"grace_s": grace.total_seconds(), "is_forced": is_forced}
+    await _audit(db, account_id, "webhook.rotate_secret", actor, facts)
+    return True
 
 
 async def set_alert_url(
@@ -46,13 +55,22 @@ async def set_alert_url(
 
 
 async def _set(
-    db: AsyncSession, account_id: UUID, values: dict[str, object], changed: dict[str, object]
-) -> None:
-    await db.execute(
+    db: AsyncSession,
+    account_id: UUID,
+    values: dict[str, object],
+    changed: dict[str, object],
+    where: ColumnElement[bool] | None = None,
+) -> bool:
+    """Write the account's row, or change it where it is so; tell whether that was done."""
+    written = await db.scalar(
         insert(WebhookEndpoint)
         .values(account_id=account_id, **values)
-        .on_conflict_do_update(index_elements=[WebhookEndpoint.account_id], set_=changed)
+        .on_conflict_do_update(
+            index_elements=[WebhookEndpoint.account_id], set_=changed, where=where
+        )
+        .returning(WebhookEndpoint.account_id)
     )
+    return written is not None
 
 
 async def _audit(

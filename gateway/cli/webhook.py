@@ -54,17 +54,28 @@ def rotate(
     grace_hours: Annotated[
         float, typer.Option(help="How long the former secret signs along.", min=0)
     ] = 24,
+    force: Annotated[  # noqa: FBT002 - typer makes it --force
+        bool, typer.Option("--force", help="Even while the former secret still signs: drop it.")
+    ] = False,
     data_dir: DataDir = DATA_DIR,
 ) -> None:
     """Put a new secret in force, and print it."""
     master = master_of(settings_for(data_dir))
 
-    async def work(db: AsyncSession, _: KeyHasher) -> bytes:
+    async def work(db: AsyncSession, _: KeyHasher) -> bytes | None:
         await find_account(db, account)
-        await rotate_secret(db, account, grace=timedelta(hours=grace_hours), actor=actor())
+        grace = timedelta(hours=grace_hours)
+        if not await rotate_secret(db, account, grace=grace, actor=actor(), is_forced=force):
+            return None
         return (await secrets_of(db, account, master))[0]
 
-    screen.out(written(run(data_dir, work)))
+    secret_bytes = run(data_dir, work)
+    if secret_bytes is None:
+        Console(stderr=True).print(
+            "[red]✗[/] the former secret still signs along, and would be dropped: --force does it"
+        )
+        raise typer.Exit(1)
+    screen.out(written(secret_bytes))
 
 
 @app.command()

@@ -462,7 +462,12 @@ async def test_while_a_rotation_has_its_grace_both_secrets_check(
         assert still_good == former != present
         await deliverer(workshop).deliver_due()
         async with workshop.sessions.begin() as db:
-            await rotate_secret(db, account_id, grace=timedelta(0), actor="test")
+            grace = timedelta(0)
+            assert not await rotate_secret(db, account_id, grace=grace, actor="test")
+        async with workshop.sessions.begin() as db:
+            assert await secrets_of(db, account_id, master) == [present, former]
+            forced = await rotate_secret(db, account_id, grace=grace, actor="test", is_forced=True)
+            assert forced
         async with workshop.sessions.begin() as db:
             (third,) = await secrets_of(db, account_id, master)
 

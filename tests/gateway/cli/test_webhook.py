@@ -56,6 +56,12 @@ def test_a_secret_stays_until_it_is_rotated_and_each_look_is_on_record(
     show, rotate = "webhook.show_secret", "webhook.rotate_secret"
     assert with_sessions(database_url, actions)[1:] == [show, show, rotate, show]
 
+    too_soon = runner.invoke(webhook.app, ["rotate", account_id])
+    assert too_soon.exit_code == 1
+    assert "still signs" in too_soon.output
+    assert done("secret", account_id) == second
+    assert done("rotate", account_id, "--force") != second
+
 
 def test_alerts_go_to_a_public_url_or_nowhere(account_id: str) -> None:
     assert done("alerts", account_id, NOWHERE) == "Alerts will be sent there."
