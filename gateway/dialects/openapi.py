@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
-from litestar import Controller, Response, get
+from litestar import Controller, HttpMethod, Request, Response, route
 from litestar.di import NamedDependency
 
 from gateway.dialects import account, codia, openapi_examples, reports, revid_documents
@@ -330,8 +330,14 @@ def _path(name: str, example: str) -> Document:
 
 
 class SchemaController(Controller):
-    @get(["/schema", "/schema/openapi.json"], sync_to_thread=False)
-    def read_schema(self, settings: NamedDependency[Settings]) -> Response[Any]:
-        return Response(
-            document(settings.public_url), media_type="application/vnd.oai.openapi+json"
-        )
+    @route(
+        ["/schema", "/schema/openapi.json"],
+        http_method=[HttpMethod.GET, HttpMethod.HEAD],
+        sync_to_thread=False,
+    )
+    def read_schema(
+        self, request: Request[Any, Any, Any], settings: NamedDependency[Settings]
+    ) -> Response[Any]:
+        is_head = request.method == HttpMethod.HEAD
+        content = b"" if is_head else document(settings.public_url)
+        return Response(content, media_type="application/vnd.oai.openapi+json")

@@ -6,9 +6,9 @@ Nothing on it comes from outside: its policy lets in one style sheet of our own 
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import Final
+from typing import Any, Final
 
-from litestar import Controller, MediaType, Response, get
+from litestar import Controller, HttpMethod, MediaType, Request, Response, get, route
 from litestar.di import NamedDependency
 
 from gateway.settings import Settings
@@ -25,9 +25,17 @@ STYLE: Final = (files(__package__) / "front.css").read_bytes()
 
 
 class FrontController(Controller):
-    @get("/", media_type=MediaType.HTML, sync_to_thread=False)
-    def read_page(self, settings: NamedDependency[Settings]) -> Response[str]:
-        page = PAGE.substitute(url=escape(settings.public_url))
+    @route(
+        "/",
+        http_method=[HttpMethod.GET, HttpMethod.HEAD],
+        media_type=MediaType.HTML,
+        sync_to_thread=False,
+    )
+    def read_page(
+        self, request: Request[Any, Any, Any], settings: NamedDependency[Settings]
+    ) -> Response[str]:
+        is_head = request.method == HttpMethod.HEAD
+        page = "" if is_head else PAGE.substitute(url=escape(settings.public_url))
         return Response(page, headers=HEADERS, media_type=MediaType.HTML)
 
     @get("/front.css", sync_to_thread=False)

@@ -35,6 +35,20 @@ async def test_the_front_page_shows_both_calls_at_the_public_url(client: AsyncCl
     assert f"curl -X POST '{PUBLIC_URL}/paid/image/remove/background'" in page.text
 
 
+async def test_the_front_page_goes_on_to_the_cutout(client: AsyncClient) -> None:
+    page = await client.get("/")
+    assert f"curl '{PUBLIC_URL}/api/get/TASK_ID?wait=20'" in page.text
+    assert page.text.count("curl -o cutout.png 'IMAGE_URL'") == 2
+
+
+@pytest.mark.parametrize("path", ["/", "/schema"])
+async def test_a_page_can_be_asked_for_without_its_body(client: AsyncClient, path: str) -> None:
+    head, page = await client.head(path), await client.get(path)
+    assert head.status_code == 200
+    assert head.content == b""
+    assert head.headers["Content-Type"] == page.headers["Content-Type"]
+
+
 async def test_the_public_url_cannot_write_markup(make_client: MakeClient) -> None:
     client, _ = await make_client(public_url="http://x/<script>alert(1)</script>")
     page = await client.get("/")
