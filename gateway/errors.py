@@ -5,7 +5,8 @@ exception's own message never leaves the house: what a customer reads is the Pro
 
 GatewayError
 ├── FetchError                    image_url
-│   ├── UrlNotAllowedError        scheme, port, host or address is refused
+│   ├── UrlNotAllowedError        port, host or address is refused
+│   │   └── UrlMalformedError     it is no http(s) URL as far as one can see
 │   ├── UrlUnreachableError       no answer, a bad answer, or too slow
 │   └── SourceTooLargeError       more bytes than the limit (uploads too)
 ├── InvalidRequestError           a field is missing, unknown or malformed
@@ -43,6 +44,14 @@ class UrlNotAllowedError(FetchError):
     """The address is not one we fetch from. The reason goes to the log, never to the caller."""
 
 
+class UrlMalformedError(UrlNotAllowedError):
+    """The URL itself cannot be read; `why` tells of its syntax alone, and is safe to show."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 class UrlUnreachableError(FetchError):
     """The address gave no usable answer in time."""
 
@@ -72,7 +81,12 @@ class ContentTypeError(GatewayError):
 
 
 class MissingKeyError(GatewayError):
-    """No API key was sent."""
+    """No API key was sent where the endpoint looks for it; `send_as` says where that is."""
+
+    def __init__(self, send_as: str | None = None) -> None:
+        super().__init__()
+        if send_as is not None:
+            self.send_as = send_as
 
 
 @dataclass(frozen=True, slots=True)

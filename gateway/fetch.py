@@ -2,7 +2,8 @@
 
 Every hop is judged anew: its URL, then every address its name has. The connection goes to a judged
 address, so that a name that changes its mind between look-up and connection gains nothing. What
-went wrong is in the log; the caller learns "unreachable" or "not allowed" and nothing more.
+went wrong is in the log; the caller learns "unreachable" or "not allowed", and faults
+of his own syntax.
 """
 
 import asyncio

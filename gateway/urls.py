@@ -11,7 +11,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import idna
 
-from gateway.errors import UrlNotAllowedError
+from gateway.errors import UrlMalformedError, UrlNotAllowedError
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 URL_LENGTH_MAX: Final = 8192
@@ -61,7 +61,10 @@ class Target:
         Raises:
             UrlNotAllowedError: it is no URL that we fetch, or leaves https for http.
         """
-        target = target_from(urljoin(self.url, location))
+        try:
+            target = target_from(urljoin(self.url, location))
+        except UrlMalformedError as exc:  # a server's words, which its caller is not told
+            raise UrlNotAllowedError(f"redirect: {exc}") from None
         if self.scheme == "https" and target.scheme != "https":
             raise UrlNotAllowedError("redirect from https to http")
         return target
@@ -71,16 +74,19 @@ def target_from(url: str) -> Target:
     """Read `url`.
 
     Raises:
-        UrlNotAllowedError: it is malformed, or its scheme, user, host or port is refused.
+        UrlMalformedError: its length, a character of it or its scheme is refused.
+        UrlNotAllowedError: its user, host or port is.
     """
-    if len(url) > URL_LENGTH_MAX or UNPRINTABLE.search(url):
-        raise UrlNotAllowedError("malformed")
+    if len(url) > URL_LENGTH_MAX:
+        raise UrlMalformedError(f"must not be longer than {URL_LENGTH_MAX} characters")
+    if UNPRINTABLE.search(url):
+        raise UrlMalformedError("must be percent-encoded: %20 for a space")
     try:
         parts = urlsplit(url)
     except ValueError as exc:
         raise UrlNotAllowedError("malformed") from exc
     if parts.scheme not in DEFAULT_PORTS:
-        raise UrlNotAllowedError("scheme")
+        raise UrlMalformedError("must begin with http:// or https://")
     place = PLACE.fullmatch(parts.netloc)
     if place is None:
         raise UrlNotAllowedError("user, host or port")

@@ -16,7 +16,7 @@ from billing.periods import live_subscription
 from billing.pricing import price_of
 from billing.tables import Account, CreditGrant
 from gateway.auth import Caller
-from gateway.dialects.door import PATIENCE, Door, bearer_of
+from gateway.dialects.door import AS_BEARER, AS_X_API_KEY, PATIENCE, Door, bearer_of
 from gateway.dialects.headers import REMAINING
 from gateway.errors import Problem
 from gateway.settings import Settings
@@ -46,7 +46,7 @@ def refusal_document(problem: Problem, words: str) -> dict[str, Any]:
 
 async def account_caller(request: Request[Any, Any, Any], door: NamedDependency[Door]) -> Caller:
     key = request.headers.get("x-api-key") or bearer_of(request)
-    return await door.enter(request, key, scope=SCOPE)
+    return await door.enter(request, key, scope=SCOPE, send_as=f"{AS_BEARER} or {AS_X_API_KEY}")
 
 
 class AccountController(Controller):

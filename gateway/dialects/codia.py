@@ -18,7 +18,7 @@ from litestar.params import FromPath
 from gateway.answers import Finished
 from gateway.auth import Caller
 from gateway.cutouts import Cutouts
-from gateway.dialects.door import Door, bearer_of
+from gateway.dialects.door import AS_BEARER, Door, bearer_of
 from gateway.dialects.downloads import answer_file
 from gateway.dialects.facts import facts_of
 from gateway.dialects.forms import JSON, MULTIPART, Body, OptionsForm, body_kind, parse_form
@@ -102,7 +102,7 @@ def answer_document(done: Finished, image_url: str) -> dict[str, Any]:
 
 
 async def codia_caller(request: Request[Any, Any, Any], door: NamedDependency[Door]) -> Caller:
-    return await door.enter(request, bearer_of(request), scope=SCOPE)
+    return await door.enter(request, bearer_of(request), scope=SCOPE, send_as=AS_BEARER)
 
 
 class CodiaController(Controller):

@@ -27,6 +27,8 @@ from gateway.limits import Limits
 from gateway.tables import IdempotencyRecord
 from gateway.transactions import persist
 
+AS_BEARER: Final = '"Authorization: Bearer KEY"'
+AS_X_API_KEY: Final = '"x-api-key: KEY"'
 ACTIVE: Final = "active"
 IDEMPOTENCY_KEY_MAX: Final = 255
 PATIENCE: Final = timedelta(seconds=2)
@@ -43,13 +45,16 @@ class Door:
     body_bytes_max: int
     upload_bytes_max: int
 
-    async def enter(self, request: AnyRequest, plaintext: str | None, *, scope: str) -> Caller:
+    async def enter(
+        self, request: AnyRequest, plaintext: str | None, *, scope: str, send_as: str
+    ) -> Caller:
         """Let the owner of `plaintext` in, one call of its rate the poorer.
 
         Args:
             request: whose address, size and request id count.
             plaintext: the API key, wherever the dialect keeps it.
             scope: what the key must be good for.
+            send_as: how the dialect wants the key, for whoever sent none there.
 
         Raises:
             SourceTooLargeError: the body says by its length that it will be refused.
@@ -60,11 +65,14 @@ class Door:
             raise SourceTooLargeError(self.upload_bytes_max)
         facts = facts_of(request)
         address = address_of(request)
+        if not plaintext:
+            await self.take_address(request)
+            raise MissingKeyError(send_as)
         try:
             caller = await self.authenticator.caller_for(
                 plaintext, address, request_id=facts.request_id
             )
-        except (MissingKeyError, BillingError):
+        except BillingError:
             await self.take_address(request)
             raise
         structlog.contextvars.bind_contextvars(account_id=str(caller.key.account_id))

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from core import CutoutOptions
+from core import WEIGHTS, CutoutOptions
+from core.errors import InvalidOptionError
 from gateway.answers import CutoutRequest
 from gateway.auth import Caller
 from gateway.cutouts import Cutouts
@@ -21,7 +22,7 @@ from gateway.dialects.forms import (
     read_json,
     read_multipart,
 )
-from gateway.errors import InvalidRequestError, UrlNotAllowedError
+from gateway.errors import InvalidRequestError, UrlMalformedError, UrlNotAllowedError
 from gateway.fetch import Fetcher
 from gateway.settings import Settings
 from gateway.shares import Shares
@@ -100,6 +101,8 @@ class Reception:
         if webhook_url is not None:
             try:
                 self.fetcher.reach.check(webhook_url)
+            except UrlMalformedError as exc:
+                raise InvalidRequestError(f"webhook_url {exc.why}") from None
             except UrlNotAllowedError:
                 raise InvalidRequestError("webhook_url is not allowed") from None
         return webhook_url
@@ -116,7 +119,9 @@ class Reception:
             InvalidOptionError: a value that cannot be honoured.
             UrlNotAllowedError, UrlUnreachableError, SourceTooLargeError: of `bg_image_url`.
         """
-        self.cutouts.inference.resolve(asked.model)
+        model, _ = self.cutouts.inference.resolve(asked.model)
+        if form.clothes != "all" and not WEIGHTS[model].classes:
+            raise InvalidOptionError("clothes", f"{model} does not tell clothes apart")
         options = form.options()
         if form.bg_image_url is not None:
             replace(options, bg_image=b"")  # refuses what has no background

@@ -14,7 +14,7 @@ from litestar.params import FromPath, QueryParameter
 
 from gateway.auth import Caller
 from gateway.cutouts import Cutouts
-from gateway.dialects.door import Door
+from gateway.dialects.door import AS_X_API_KEY, Door
 from gateway.dialects.downloads import answer_file
 from gateway.dialects.facts import facts_of
 from gateway.dialects.forms import (
@@ -53,7 +53,7 @@ def key_of(request: AnyRequest) -> str | None:
 
 
 async def revid_caller(request: Request[Any, Any, Any], door: NamedDependency[Door]) -> Caller:
-    return await door.enter(request, key_of(request), scope=SCOPE)
+    return await door.enter(request, key_of(request), scope=SCOPE, send_as=AS_X_API_KEY)
 
 
 async def readable_task(
@@ -99,6 +99,21 @@ def answer_task(job: Job, settings: Settings) -> Response[dict[str, Any]]:
     return Response(task_document(job, settings.public_url), headers=headers)
 
 
+def _seconds(wait: str) -> float:
+    """Read `?wait=`, at most `WAIT_S_MAX`.
+
+    Raises:
+        InvalidRequestError: it is no number of seconds.
+    """
+    try:
+        wait_s = float(wait)
+    except ValueError:
+        wait_s = -1
+    if not wait_s >= 0:  # nor is NaN
+        raise InvalidRequestError("wait must be a number of seconds, 0 or more")
+    return min(wait_s, WAIT_S_MAX)
+
+
 class RevidController(Controller):
     @post(
         "/paid/image/remove/background",
@@ -135,11 +150,12 @@ class RevidController(Controller):
         job: NamedDependency[Job],
         cutouts: NamedDependency[Cutouts],
         settings: NamedDependency[Settings],
-        wait: Annotated[float, QueryParameter(ge=0)] = 0,
+        wait: Annotated[str, QueryParameter()] = "0",
     ) -> Response[dict[str, Any]]:
         """Tell how the task stands; with `wait`, once it has ended or so many seconds are over."""
-        if wait and not job.has_ended:
-            job = await cutouts.wait(job.id, None, wait_s=min(wait, WAIT_S_MAX))
+        wait_s = _seconds(wait)
+        if wait_s and not job.has_ended:
+            job = await cutouts.wait(job.id, None, wait_s=wait_s)
         return answer_task(job, settings)
 
     @delete(

@@ -14,6 +14,8 @@ SUPPORTED: Final = "png, jpg, jpeg, webp, bmp"
 WORDS_MAX: Final = 400
 """A caller's own words come back in some of them."""
 SENTENCES: Final[Mapping[str, str]] = {
+    "MissingKeyError": "An API key is required: send it as {send_as}",
+    "UrlMalformedError": "image_url is not allowed: a URL {why}",
     "UnsupportedFormatError": "Unsupported image format: {format_name}. Supported: " + SUPPORTED,
     "TooManyFramesError": "Animated images are not supported: {frames} frames, 1 allowed",
     "ImageTooLargeError": "The image has too many pixels: {width_px} x {height_px}",
@@ -21,7 +23,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "InvalidRequestError": "The request is not valid: {why}",
     "InvalidOptionError": "The request is not valid: {option}: {why}",
     "ContentTypeError": "The content type is not accepted here: send {accepted}",
-    "UnknownModelError": "Unknown model: {name}. Known: " + ", ".join(sorted(WEIGHTS)),
+    "UnknownModelError": "Unknown model: {name}. Known: " + ", ".join([*sorted(WEIGHTS), "auto"]),
     "WeightsNotInstalledError": "The model is not installed: {name}",
     "InsufficientCreditsError": "Insufficient credits: {needed} needed, {available} available",
     "KeyBudgetError": "The key's budget is used up: {needed} credits needed, {available} left",

@@ -316,8 +316,11 @@ async def test_no_key_and_keys_that_do_not_let_in(
     missing = await client.post(CALL, json=body)
     assert_refused(missing, 401, 1001)
     assert missing.headers["WWW-Authenticate"].startswith("Bearer")
-    basic = {"Authorization": f"Basic {customer.key}"}
-    assert_refused(await client.post(CALL, json=body, headers=basic), 401, 1001)
+    for wrong in ({"Authorization": f"Basic {customer.key}"}, customer.x_api_key):
+        elsewhere_sent = await client.post(CALL, json=body, headers=wrong)
+        assert_refused(elsewhere_sent, 401, 1001)
+        said = 'An API key is required: send it as "Authorization: Bearer KEY"'
+        assert elsewhere_sent.json()["message"] == said
     made_up = {"Authorization": "Bearer made-up"}
     assert_refused(await client.post(CALL, json=body, headers=made_up), 401, 1002)
     elsewhere = await new_customer(ip_allow=["192.0.2.0/24"])
@@ -402,7 +405,7 @@ async def test_what_is_no_picture_of_ours_is_refused_for_free(
     assert await balance(customer) == Balance(250, 0, 0, 0, 0)
 
 
-async def test_a_url_that_is_not_to_be_fetched_says_no_more_than_that(
+async def test_a_url_is_told_the_faults_of_its_syntax_and_nothing_of_its_address(
     make_client: MakeClient,
 ) -> None:
     with socket.socket() as closed:
@@ -416,7 +419,12 @@ async def test_a_url_that_is_not_to_be_fetched_says_no_more_than_that(
     not_allowed = await call("http://127.0.0.1/a.jpg")
     assert_refused(not_allowed, 400, 2003)
     assert not_allowed.json()["message"] == "image_url is not allowed"
-    assert_refused(await call("ftp://example.com/a.jpg"), 400, 2003)
+    for url in ("ftp://example.com/a.jpg", "product.jpg", "file:///etc/passwd"):
+        malformed = await call(url)
+        assert_refused(malformed, 400, 2003)
+        assert "a URL must begin with http:// or https://" in malformed.json()["message"]
+    spaced = await call("https://example.com/my photo.jpg")
+    assert spaced.json()["message"].endswith("must be percent-encoded: %20 for a space")
     assert_refused(await call("data:image/png;base64,AAAA"), 400, 2003)
     unreachable = await call(f"http://{place}/a.jpg")
     assert_refused(unreachable, 400, 2002)

@@ -362,18 +362,52 @@ async def test_a_file_is_asked_for(client: AsyncClient, customer: Customer) -> N
     assert_refused(answer, 400, "invalid_request")
 
 
+async def test_a_picture_under_another_name_and_an_empty_one_are_told_so(
+    client: AsyncClient, customer: Customer, astronaut: bytes
+) -> None:
+    files = {"image": ("photo.jpg", astronaut)}
+    misplaced = await client.post(SUBMIT, headers=customer.x_api_key, files=files)
+    assert_refused(misplaced, 400, "invalid_request")
+    assert misplaced.json()["message"].endswith("unknown field image; the picture goes in file")
+    empty = await submit(client, customer, b"")
+    assert_refused(empty, 400, "invalid_request")
+    assert empty.json()["message"].endswith("the file is empty")
+
+
+async def test_clothes_are_refused_before_there_is_a_task_where_no_model_tells_them_apart(
+    client: AsyncClient, customer: Customer, astronaut: bytes, balance: ReadBalance
+) -> None:
+    answer = await submit(client, customer, astronaut, clothes="upper", model="cutout-lite")
+    assert_refused(answer, 400, "invalid_request")
+    assert answer.json()["message"].endswith("clothes: cutout-lite does not tell clothes apart")
+    assert await balance(customer) == Balance(250, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("wait", ["abc", "-1", "nan", ""])
+async def test_a_wait_that_is_no_time_is_told_what_it_must_be(
+    client: AsyncClient, customer: Customer, astronaut: bytes, wait: str
+) -> None:
+    task_id = (await submit(client, customer, astronaut)).json()["task_id"]
+    answer = await client.get(f"/api/get/{task_id}", params={"wait": wait})
+    assert_refused(answer, 400, "invalid_request")
+    assert answer.json()["message"].endswith("wait must be a number of seconds, 0 or more")
+
+
 async def test_an_unknown_model_is_refused_and_the_known_ones_named(
     client: AsyncClient, customer: Customer, astronaut: bytes, balance: ReadBalance
 ) -> None:
     answer = await submit(client, customer, astronaut, model="u3net")
     assert_refused(answer, 400, "unknown_model")
     assert "isnet-general-use" in answer.json()["message"]
+    assert answer.json()["message"].endswith(", auto")
     assert (await balance(customer)).available == 250
 
 
 async def test_no_key_and_an_unknown_key_are_refused(client: AsyncClient, astronaut: bytes) -> None:
     files = {"file": astronaut}
     assert_refused(await client.post(SUBMIT, files=files), 401, "missing_key")
+    bearer = await client.post(SUBMIT, files=files, headers={"Authorization": "Bearer KEY"})
+    assert bearer.json()["message"] == 'An API key is required: send it as "x-api-key: KEY"'
     made_up = await client.post(SUBMIT, files=files, headers={"x-api-key": "made up"})
     assert_refused(made_up, 401, "unknown_key")
 

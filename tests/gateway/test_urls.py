@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import UrlNotAllowedError
+from gateway.errors import UrlMalformedError, UrlNotAllowedError
 from gateway.urls import Target, target_from
 
 REFUSED = [
@@ -151,3 +151,16 @@ def test_any_text_is_a_target_or_a_refusal(text: str, prefix: str) -> None:
     assert target.path.isascii()
     assert target.path.startswith("/")
     assert target_from(target.url) == target
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1:99999/", "http://2130706433/", "http://a@b.com/"])
+def test_nothing_about_a_host_counts_as_a_fault_of_syntax_to_be_told(url: str) -> None:
+    with pytest.raises(UrlNotAllowedError) as refused:
+        target_from(url)
+    assert not isinstance(refused.value, UrlMalformedError)
+
+
+def test_what_a_server_redirects_to_is_no_fault_of_the_callers_syntax() -> None:
+    with pytest.raises(UrlNotAllowedError) as refused:
+        target_from("https://a.example/").redirect("file:///etc/passwd")
+    assert not isinstance(refused.value, UrlMalformedError)
