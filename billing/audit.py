@@ -6,15 +6,19 @@ an appender locks, so the sequence has no gap; acts are rare, so nobody waits fo
 
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.staff_tables import AuditEvent, AuditHead
+
+BATCH: Final = 1_000
+"""Events in memory at a time."""
 
 
 async def record(
@@ -85,7 +89,7 @@ class ChainReport:
 async def verify(db: AsyncSession) -> ChainReport:
     """Walk the chain from its beginning to the head."""
     previous, seq = b"", 0
-    for event in await db.scalars(select(AuditEvent).order_by(AuditEvent.seq)):
+    async for event in _events(db):
         if event.seq != seq + 1:
             return ChainReport(seq, seq + 1, "an event is missing")
         if event.prev_hash != previous:
@@ -97,3 +101,18 @@ async def verify(db: AsyncSession) -> ChainReport:
     if (head.seq, head.hash) != (seq, previous):
         return ChainReport(seq, seq + 1, "the last events are missing")
     return ChainReport(seq, None, checked_at=await db.scalar(select(func.clock_timestamp())))
+
+
+async def _events(db: AsyncSession) -> AsyncIterator[AuditEvent]:
+    """Read the events as they are in the database, a batch at a time."""
+    seq: int | None = None
+    while True:
+        batch = select(AuditEvent).order_by(AuditEvent.seq).limit(BATCH)
+        if seq is not None:
+            batch = batch.where(AuditEvent.seq > seq)
+        events = (await db.scalars(batch.execution_options(populate_existing=True))).all()
+        for event in events:
+            yield event
+            seq = event.seq
+        if len(events) < BATCH:
+            return

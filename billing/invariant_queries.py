@@ -120,6 +120,14 @@ FROM (
 WHERE a.seq <> a.seq_before + 1 OR a.prev_hash <> a.hash_before
 """
 
+AUDIT_HEAD: Final = """
+SELECT NULL::uuid AS account_id, h.seq
+FROM audit_head h
+LEFT JOIN LATERAL (SELECT a.seq, a.hash FROM audit_event a ORDER BY a.seq DESC LIMIT 1) last
+    ON true
+WHERE h.seq <> coalesce(last.seq, 0) OR h.hash <> coalesce(last.hash, ''::bytea)
+"""
+
 BURN_DOWN: Final = """
 SELECT t.account_id, t.ref AS job_id, earlier.id AS skipped_grant
 FROM ledger_txn t
@@ -184,7 +192,7 @@ QUERIES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "I3": (BALANCES, GRANT_BALANCES, HEADS),
     "I4": (AVAILABLE, HELD, SLICES, SLICES_OF_GRANTS),
-    "I5": (CHAIN, CHAIN_HEAD, AUDIT_CHAIN),
+    "I5": (CHAIN, CHAIN_HEAD, AUDIT_CHAIN, AUDIT_HEAD),
     "I6": (
         """SELECT t.account_id, t.op, t.ref FROM ledger_txn t WHERE true /* of t */
         GROUP BY t.account_id, t.op, t.ref HAVING count(*) > 1""",
@@ -250,7 +258,8 @@ QUERIES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "I14": (
         """SELECT j.account_id, j.id AS job_id FROM job j
-        WHERE j.state = 'succeeded' AND (j.result_key IS NULL OR j.result_expires_at IS NULL)
+        WHERE j.state = 'succeeded' AND (j.result_key IS NULL OR j.result_expires_at IS NULL
+                                         OR j.purged_at < j.result_expires_at)
         /* of j */""",
     ),
     "I15": (

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
-from billing import accounts, audit, invariants, ledger
+from billing import accounts, audit, invariants, keys, ledger
 from billing.staff_tables import InvariantRun
 from tests.billing.conftest import captured, held
 
@@ -92,6 +92,55 @@ async def test_a_rewritten_audit_event_is_found(broken_ground: AsyncConnection) 
             text("DELETE FROM audit_event WHERE seq = (SELECT max(seq) FROM audit_event)")
         )
         assert not (await audit.verify(db)).is_whole
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE audit_event SET actor = 'x' WHERE seq = (SELECT max(seq) - 1 FROM audit_event)",
+        "DELETE FROM audit_event WHERE seq = (SELECT max(seq) FROM audit_event)",
+    ],
+)
+async def test_the_rules_see_a_rewritten_audit_trail(
+    broken_ground: AsyncConnection, change: str
+) -> None:
+    async with session_on(broken_ground) as db:
+        await accounts.create_account(db, name="B", plan="free", actor="test")
+        await accounts.create_account(db, name="C", plan="free", actor="test")
+        await db.execute(text(HALT.format("audit_event")))
+        before = {f.name: f.count for f in await invariants.check_all(db)}
+        await db.execute(text(change))
+        after = {f.name: f.count for f in await invariants.check_all(db)}
+        assert after["I5"] > before["I5"]
+        lately = await invariants.check_all(db, window=timedelta(minutes=5))
+        is_seen_lately = not next(finding for finding in lately if finding.name == "I5").is_ok
+        assert is_seen_lately == change.startswith("DELETE")
+
+
+async def test_a_result_thrown_away_before_its_time_is_found(
+    broken_ground: AsyncConnection,
+) -> None:
+    async with session_on(broken_ground) as db:
+        account = await accounts.create_account(db, name="B", plan="free", actor="test")
+        key, _ = await keys.create_key(
+            db, keys.KeyHasher({1: "p"}), account_id=account.id, env="live", actor="test"
+        )
+        job_id = await captured(db, account.id)
+        await db.execute(
+            text(
+                "INSERT INTO job (id, account_id, api_key_id, request_id, dialect, env,"
+                " queue_class, is_async, state, deadline_at, model_asked, options, source_bytes,"
+                " price_credits, charged_credits, result_ttl, result_key, result_expires_at,"
+                " finished_at) VALUES (:id, :account_id, :key_id, 'r', 'codia', 'live',"
+                " 'standard', false, 'succeeded', now(), 'auto', '{}', 1, 25, 25, '1 day', 'k',"
+                " now() + interval '1 day', now())"
+            ),
+            {"id": job_id, "account_id": account.id, "key_id": key.id},
+        )
+        assert await invariants.check_account(db, account.id) == []
+        await db.execute(text("UPDATE job SET purged_at = now() WHERE id = :id"), {"id": job_id})
+        found = await invariants.check_account(db, account.id)
+        assert [finding.name for finding in found] == ["I14"]
 
 
 async def test_a_run_is_kept_rule_by_rule(db: AsyncSession) -> None:
