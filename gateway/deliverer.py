@@ -118,7 +118,9 @@ class Deliverer:
     async def _claim(
         self, busy: list[UUID], db: AsyncSession
     ) -> tuple[WebhookDelivery, list[bytes]] | None:
-        delivery = await webhooks.claim(db, lease=self._lease, busy=busy)
+        delivery = await webhooks.claim(
+            db, lease=self._lease, span=self._settings.webhook_retry_span, busy=busy
+        )
         if delivery is None:
             return None
         return delivery, await secrets_of(db, delivery.account_id, self._master)

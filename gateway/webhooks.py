@@ -32,6 +32,8 @@ ALERT_KIND: Final = "credits.threshold_crossed"
 PAUSE_GROWTH: Final = 3
 PAUSE_MAX: Final = timedelta(hours=4)
 ATTEMPTS_SHOWN_MAX: Final = 200
+OVERDUE_ENDED_MAX: Final = 100
+"""Deliveries that one claim gives up at most."""
 TITLES: Final = {problem.code: problem.title for problem in (*PROBLEMS.values(), INTERNAL)}
 
 
@@ -98,15 +100,19 @@ async def _announce_thresholds(db: AsyncSession, account_id: UUID) -> None:
 
 
 async def claim(
-    db: AsyncSession, *, lease: timedelta, busy: Collection[UUID] = ()
+    db: AsyncSession, *, lease: timedelta, span: timedelta, busy: Collection[UUID] = ()
 ) -> WebhookDelivery | None:
     """Take the delivery that is due longest for one attempt; None where none is.
+
+    What was tried and is still due after `span` is ended first: its attempts were lost unnoted.
 
     Args:
         db: the session.
         lease: after it another may try, this attempt having been lost.
+        span: how long a delivery is tried.
         busy: accounts that have enough under way.
     """
+    await _end_overdue(db, span)
     due = (
         select(WebhookDelivery.id)
         .where(
@@ -135,6 +141,26 @@ async def claim(
     return delivery
 
 
+async def _end_overdue(db: AsyncSession, span: timedelta) -> None:
+    overdue = (
+        select(WebhookDelivery.id)
+        .where(
+            WebhookDelivery.state == PENDING,
+            WebhookDelivery.next_attempt_at <= func.now(),
+            WebhookDelivery.pending_since < func.now() - span,
+            WebhookDelivery.tries > 0,
+        )
+        .limit(OVERDUE_ENDED_MAX)
+        .with_for_update(skip_locked=True)
+    )
+    await db.execute(
+        update(WebhookDelivery)
+        .where(WebhookDelivery.id.in_(overdue))
+        .values(state=FAILED, finished_at=func.clock_timestamp())
+        .execution_options(synchronize_session=False)
+    )
+
+
 async def note(
     db: AsyncSession, delivery: WebhookDelivery, told: Told, *, pause: timedelta, span: timedelta
 ) -> str:
@@ -154,7 +180,8 @@ async def note(
     )
     if told.outcome != Outcome.DELIVERED:
         mine = mine.where(WebhookDelivery.attempt == delivery.attempt)
-    is_over = delivery.pending_since + span < datetime.now(UTC) + pause
+    now = (await db.scalars(select(func.now()))).one()
+    is_over = delivery.pending_since + span < now + pause
     if told.outcome.is_final or is_over:
         state = DELIVERED if told.outcome == Outcome.DELIVERED else FAILED
         await db.execute(mine.values(state=state, finished_at=func.clock_timestamp()))

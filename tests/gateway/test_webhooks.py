@@ -5,7 +5,7 @@ import contextlib
 import json
 import ssl
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -49,6 +49,7 @@ from tests.gateway.workshop import Workshop
 
 OpenWorkshop = Callable[..., Awaitable[Workshop]]
 NO_PAUSE = timedelta(microseconds=1)
+A_DAY = timedelta(days=1)
 BROKEN = "500 Internal Server Error"
 
 
@@ -397,7 +398,7 @@ async def test_an_attempt_that_was_lost_with_its_worker_is_made_again(
         workshop = await open_for(open_workshop, receiver)
         account_id = await ended_free(workshop, receiver.url)
         async with workshop.sessions.begin() as db:
-            lost = await webhooks.claim(db, lease=timedelta(seconds=0.5))
+            lost = await webhooks.claim(db, lease=timedelta(seconds=0.5), span=A_DAY)
             assert lost is not None
         assert await deliverer(workshop).deliver_due() == 0  # its lease is not over
         await asyncio.sleep(0.6)
@@ -407,6 +408,50 @@ async def test_an_attempt_that_was_lost_with_its_worker_is_made_again(
     assert await outcomes_of(workshop, delivery) == [None, Outcome.DELIVERED]
 
 
+async def test_what_was_lost_for_a_day_is_given_up_and_not_tried_for_ever(
+    open_workshop: OpenWorkshop,
+) -> None:
+    async with open_receiver() as receiver:
+        workshop = await open_for(open_workshop, receiver)
+        account_id = await ended_free(workshop, receiver.url)
+        async with workshop.sessions.begin() as db:
+            lost = await webhooks.claim(db, lease=timedelta(0), span=A_DAY)
+            assert lost is not None
+            await db.execute(
+                update(WebhookDelivery)
+                .where(WebhookDelivery.id == lost.id)
+                .values(pending_since=func.now() - timedelta(hours=25))
+            )
+        assert await deliverer(workshop).deliver_due() == 0
+
+    assert (await only_delivery(workshop, account_id)).state == FAILED
+    assert not receiver.heard
+
+
+async def test_the_span_of_trying_is_measured_by_the_databases_clock(
+    open_workshop: OpenWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fast(datetime):
+        """A gateway's clock that is two days ahead: no test can turn the machine's own."""
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=2)
+
+    async with open_receiver(BROKEN) as receiver:
+        workshop = await open_for(open_workshop, receiver)
+        account_id = await ended_free(workshop, receiver.url)
+        async with workshop.sessions.begin() as db:
+            delivery = await webhooks.claim(db, lease=A_DAY, span=A_DAY)
+            assert delivery is not None
+        monkeypatch.setattr(webhooks, "datetime", Fast)
+        async with workshop.sessions.begin() as db:
+            told = webhooks.Told(Outcome.STATUS, 500, 3)
+            await webhooks.note(db, delivery, told, pause=NO_PAUSE, span=A_DAY)
+
+    assert (await only_delivery(workshop, account_id)).state == PENDING
+
+
 async def test_a_late_failure_does_not_undo_what_another_attempt_has_told(
     open_workshop: OpenWorkshop,
 ) -> None:
@@ -414,7 +459,7 @@ async def test_a_late_failure_does_not_undo_what_another_attempt_has_told(
         workshop = await open_for(open_workshop, receiver)
         account_id = await ended_free(workshop, receiver.url)
         async with workshop.sessions.begin() as db:
-            late = await webhooks.claim(db, lease=timedelta(0))
+            late = await webhooks.claim(db, lease=timedelta(0), span=A_DAY)
             assert late is not None
         await deliverer(workshop).deliver_due()
         async with workshop.sessions.begin() as db:
