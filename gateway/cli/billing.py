@@ -9,10 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from billing.db import SessionFactory
 from billing.invariants import TITLES, Finding, check_all
 from billing.keys import KeyHasher
-from billing.monthpack import MonthLine, month_pack, month_pack_csv
-from gateway.cli.database import DATA_DIR, DataDir, run, screen
+from billing.monthpack import MonthLine, catch_up_all, month_pack, month_pack_csv
+from gateway.cli.database import DATA_DIR, DataDir, run, run_many, screen
 from gateway.cli.listing import show_table
 from gateway.cli.marks import say_done, say_failed
 
@@ -60,10 +61,12 @@ def month(
         raise typer.BadParameter("say a month as YYYY-MM")
     year, number = map(int, year_month.split("-"))
 
-    async def work(db: AsyncSession, _: KeyHasher) -> list[MonthLine]:
-        return await month_pack(db, year, number)
+    async def work(sessions: SessionFactory) -> list[MonthLine]:
+        await catch_up_all(sessions, year, number)
+        async with sessions.begin() as db:
+            return await month_pack(db, year, number)
 
-    lines = run(data_dir, work)
+    lines = run_many(data_dir, work)
     typer.echo(month_pack_csv(lines), nl=False)
     if wrong := [line.account_id for line in lines if line.foots]:
         say_failed(Console(stderr=True), f"does not foot: {', '.join(wrong)}")

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing.db import make_engine, make_sessions, transact
+from billing.db import SessionFactory, make_engine, make_sessions, transact
 from billing.errors import BillingError
 from billing.keys import KeyHasher
 from gateway.cli.marks import say_failed
@@ -31,19 +31,24 @@ screen = Console(highlight=False)
 
 def run(data_dir: Path, work: Callable[[AsyncSession, KeyHasher], Awaitable[T]]) -> T:
     """Run `work` in one transaction; a refusal of the ledger ends the command with its words."""
-    settings = settings_for(data_dir)
-    hasher = KeyHasher(settings.peppers)
+    hasher = KeyHasher(settings_for(data_dir).peppers)
+    return run_many(data_dir, lambda sessions: transact(sessions, lambda db: work(db, hasher)))
 
-    async def in_transaction() -> T:
+
+def run_many(data_dir: Path, work: Callable[[SessionFactory], Awaitable[T]]) -> T:
+    """Run `work`, whose transactions are its own; otherwise as `run`."""
+    settings = settings_for(data_dir)
+
+    async def connected() -> T:
         engine = make_engine(str(settings.database_url))
         try:
-            return await transact(make_sessions(engine), lambda db: work(db, hasher))
+            return await work(make_sessions(engine))
         finally:
             await engine.dispose()
 
     try:
         with reaching_database(data_dir, settings):
-            return asyncio.run(in_transaction())
+            return asyncio.run(connected())
     except BillingError as exc:
         say_failed(Console(stderr=True), str(exc))
         raise typer.Exit(1) from exc

@@ -9,7 +9,17 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import accounts, alerts, keys, ledger, monthpack, statements, subscriptions, usage
+from billing import (
+    accounts,
+    alerts,
+    anchors,
+    keys,
+    ledger,
+    monthpack,
+    statements,
+    subscriptions,
+    usage,
+)
 from billing.db import SessionFactory
 from billing.keys import KeyHasher
 from billing.posting import Balance
@@ -138,6 +148,26 @@ async def test_a_month_pack_foots_to_zero_for_each_account_and_in_all(
     assert rows[-1]["name"] == "total"
     assert {row["foots"] for row in rows} == {"0"}
     assert "'=Busy" in {row["name"] for row in rows}
+
+
+async def test_a_month_pack_locks_nobody_and_each_account_is_advanced_by_itself(
+    committed_sessions: SessionFactory,
+) -> None:
+    began_at = datetime.now(UTC) - timedelta(days=70)
+    second = anchors.boundary(began_at, 1)
+    async with committed_sessions.begin() as db:
+        account = await accounts.create_account(
+            db, name="M", plan="free", actor="test", at=began_at
+        )
+    lock = text("SELECT 1 FROM credit_account WHERE account_id = :id FOR UPDATE NOWAIT")
+    async with committed_sessions() as report, committed_sessions() as call:
+        await monthpack.month_pack(report, second.year, second.month)
+        await call.execute(lock, {"id": account.id})
+    await monthpack.catch_up_all(committed_sessions, second.year, second.month)
+    async with committed_sessions() as db:
+        lines = await monthpack.month_pack(db, second.year, second.month)
+    [line] = [line for line in lines if line.account_id == str(account.id)]
+    assert (line.plan, line.foots) == (250, 0)
 
 
 async def test_usage_is_told_by_day_and_key_and_failures_cost_nothing(
