@@ -87,6 +87,7 @@ async def test_a_bug_is_logged_with_its_trace_and_answered_without_it(
 
 SAMPLES: list[Exception] = [
     errors.MissingKeyError(),
+    errors.MissingKeyError("so"),
     billing_errors.UnknownKeyError(),
     billing_errors.AccountNotFoundError(uuid4()),
     billing_errors.KeyRevokedError(),
@@ -104,6 +105,7 @@ SAMPLES: list[Exception] = [
     core_errors.InvalidOptionError("crop", "no"),
     errors.UrlUnreachableError(),
     errors.UrlNotAllowedError(),
+    errors.UrlMalformedError("must begin so"),
     core_errors.UnsupportedFormatError("gif"),
     core_errors.TooManyFramesError(3),
     errors.SourceTooLargeError(1),
@@ -119,6 +121,7 @@ SAMPLES: list[Exception] = [
     errors.DeadlineExceededError(),
     errors.LeaseLostError(),
     errors.JobNotFoundError(),
+    errors.JobBegunError(),
     errors.LinkInvalidError(),
     errors.ResultExpiredError(),
     billing_errors.HoldNotOpenError(uuid4(), "captured"),
@@ -258,7 +261,6 @@ async def test_the_key_comes_before_the_form_and_the_rate_before_the_form(
         ("/output/nothing", {"success", "status", "message", "error"}),
         ("/nothing", {"type", "title", "status", "detail", "code"}),
         ("/v1/openly", {"type", "title", "status", "detail", "code"}),
-        ("/", {"type", "title", "status", "detail", "code"}),
     ],
 )
 async def test_an_unknown_path_is_refused_in_the_shape_of_its_prefix(

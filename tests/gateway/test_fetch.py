@@ -118,7 +118,7 @@ async def test_many_pictures_are_fetched_at_once(fetcher: Fetcher, site: Site) -
     ],
 )
 async def test_what_is_not_public_is_not_allowed(url: str) -> None:
-    assert type(await refusal(Fetcher(fetching()), url)) is UrlNotAllowedError
+    assert isinstance(await refusal(Fetcher(fetching()), url), UrlNotAllowedError)
 
 
 @pytest.mark.parametrize("port", [22, 25, 8080, 6379, 5432])
