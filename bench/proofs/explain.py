@@ -22,7 +22,7 @@ HOT: Final = {
     "the burn-down": "SELECT id, remaining FROM credit_grant WHERE account_id = :account_id"
     " AND closed_at IS NULL AND remaining > 0"
     " ORDER BY priority, expires_at NULLS LAST, effective_at, seq",
-    "the hold": "SELECT * FROM hold WHERE job_id = :job_id FOR UPDATE",
+    "the hold": "SELECT * FROM hold WHERE job_id = :job_id FOR NO KEY UPDATE",
     "its slices": "SELECT grant_id, amount FROM hold_slice WHERE job_id = :job_id ORDER BY line",
     "was it done?": "SELECT id FROM ledger_txn WHERE account_id = :account_id"
     " AND op = 'capture' AND ref = :ref",

@@ -66,8 +66,8 @@ MUTANTS: Final = (
            "return grant.expires_at or NEVER, grant.priority,"),
     Mutant("chain: amounts are not hashed", FUNCTIONS,
            "p_buckets, p_grants, p_amounts\n    )::text", "p_buckets, p_grants\n    )::text"),
-    Mutant("entries: sums are not checked", FUNCTIONS, "<> 0 THEN\n        RAISE", "IS NULL THEN\n"
-           "        RAISE"),
+    Mutant("entries: sums are not checked", FUNCTIONS,
+           "IS DISTINCT FROM 0 THEN\n        RAISE", "IS NULL THEN\n        RAISE"),
     Mutant("advance: wait one instant longer", "billing/periods.py",
            "books.next_due_at > moment", "books.next_due_at >= moment"),
     Mutant("close: no cap", "billing/periods.py",
