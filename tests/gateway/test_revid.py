@@ -188,6 +188,7 @@ async def test_a_wrong_key_at_a_poll_counts_against_the_address(
     make_client: MakeClient, astronaut: bytes
 ) -> None:
     client, customer = await make_client(ip_rate_per_minute=1)
+    client._transport.client = ("192.0.2.7", 1)  # type: ignore[attr-defined]  # not the others'
     status = f"/api/get/{(await submit(client, customer, astronaut)).json()['task_id']}"
     wrong = {"x-api-key": "made up"}
     answers = [await client.get(status, headers=wrong) for _ in range(3)]
