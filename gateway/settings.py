@@ -30,6 +30,11 @@ def child_environment(ours: Mapping[str, str], defaults: Mapping[str, str]) -> d
     return {**defaults, **os.environ, **ours}
 
 
+def is_from_environment(field: str) -> bool:
+    """Tell whether the environment itself names a setting, rather than a file or a default."""
+    return f"CUTOUT_{field}".upper() in os.environ
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CUTOUT_", frozen=True, extra="forbid")
 

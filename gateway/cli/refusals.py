@@ -1,6 +1,5 @@
 """Why a command cannot begin, in one sentence, where a trace would be all that it could say."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from gateway.cli.marks import say_failed
 from gateway.embedded.services import is_locked
-from gateway.settings import Settings, read_settings
+from gateway.settings import Settings, is_from_environment, read_settings
 from gateway.transactions import is_away
 
 EXIT_NOT_BEGUN: Final = 2
@@ -50,7 +49,7 @@ def reaching_database(data_dir: Path, settings: Settings) -> Iterator[None]:
     except Exception as exc:
         if not is_away(exc):
             raise
-        is_stacks = "CUTOUT_DATABASE_URL" not in os.environ
+        is_stacks = not is_from_environment("database_url")
         if is_stacks and not is_locked(data_dir):
             start = "make up" if data_dir == Path(".cutout") else f"cutout up --data-dir {data_dir}"
             refuse(f"the stack of {data_dir} is not running: `{start}`", exc)
