@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from typing import Final
 
@@ -131,7 +132,14 @@ class Inference:
                 raise DeadlineExceededError
             on_progress(stage)
 
-        future = self._threads.submit(self._work, source, model, options, background, on_stage)
+        cut_out = partial(
+            core.cut_out,
+            limits=self.limits,
+            on_stage=on_stage,
+            # The last quarter is for what comes after: a coarser edge is better than a late one.
+            deadline_s=give_up_at - deadline_s / 4,
+        )
+        future = self._threads.submit(self._work, source, model, options, background, cut_out)
         try:
             async with asyncio.timeout(deadline_s):
                 return await asyncio.wrap_future(future)
@@ -161,14 +169,12 @@ class Inference:
         model: str,
         options: CutoutOptions,
         background: Source | None,
-        on_stage: Callable[[str], None],
+        cut_out: Callable[..., Cutout],
     ) -> Cutout:
         name, warning = self.resolve(model)
         if background is not None:
             options = replace(options, bg_image=background.read())
-        cutout = core.cut_out(
-            source.read(), self._segmenter(name), options, limits=self.limits, on_stage=on_stage
-        )
+        cutout = cut_out(source.read(), self._segmenter(name), options)
         return replace(cutout, warnings=(warning, *cutout.warnings)) if warning else cutout
 
     def _warm_up(self, model: str) -> None:
