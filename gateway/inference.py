@@ -72,7 +72,11 @@ class Inference:
 
     def inspect(self, source: Source) -> ImageHeader:
         """Read the header only. Raises what `core.inspect` raises."""
-        return core.inspect(source.read(), self.limits)
+        try:
+            return core.inspect(source.read(), self.limits)
+        except CoreError as exc:
+            # Its trace holds frames that hold the whole upload, for as long as an answer takes.
+            raise exc.with_traceback(None) from None
 
     def inspect_background(self, background: Source) -> ImageHeader:
         """Read the header of a customer's own background.

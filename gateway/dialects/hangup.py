@@ -31,6 +31,9 @@ async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> 
         working.cancel()
         # What it took has to be given back before the body, which it may be reading, is closed.
         await asyncio.gather(working, leaving, return_exceptions=True)
+        # An error's trace holds this frame, and the task the error: a ring that would keep a whole
+        # upload in memory until the collector comes by.
+        del working, leaving
 
 
 async def _until_gone(request: AnyRequest) -> None:

@@ -340,6 +340,8 @@ async def test_a_worker_that_lost_its_lease_charges_nothing(
     await workshop.let_lease_run_out(job_id)
     await workshop.sweeper.sweep()
     successor = await workshop.claim()
+    while successor is not None and successor.id != job_id:  # other tests' lost jobs, swept too
+        successor = await workshop.claim()
     assert successor is not None
     assert (zombie.attempt, successor.attempt) == (1, 2)
 
