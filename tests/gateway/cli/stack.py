@@ -103,7 +103,7 @@ def wait_until(is_so: Any, deadline_s: float) -> None:
 def is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends as we read
         return False
     return state not in "ZX"
 
