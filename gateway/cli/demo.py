@@ -88,7 +88,7 @@ def _show(facts: dict[str, Any], data_dir: Path, screen: Console, *, goes_on: bo
         ) as client:
             calls = Calls(client, facts["api_key"], samples, folder)
             made = _cut_out_all(calls, screen)
-            print_made(made, screen, has_links=goes_on)
+            print_made(made, screen, is_stopping=not goes_on)
             _print_failures(calls, screen)
     finally:
         samples.stop()
@@ -122,16 +122,15 @@ def _cut_out_all(calls: Calls, screen: Console) -> list[Made]:
     return [made for pair in zip(codia, revid, strict=True) for made in pair]
 
 
-def print_made(made: list[Made], screen: Console, *, has_links: bool) -> None:
-    """List the cutouts, with their links where these live on when the demo has ended."""
+def print_made(made: list[Made], screen: Console, *, is_stopping: bool) -> None:
+    """List the cutouts with their links, and say where these will not outlive the demo."""
     screen.print()
     for one in made:
         how = f"{one.elapsed_ms:>5} ms  {one.model}, confidence {one.confidence:.2f}"
         say_done(screen, f"{one.name:<10} {one.dialect}  {how}  {one.path}")
-        if has_links:
-            screen.print(f"    {one.link}", style="dim", soft_wrap=True)
-    if not has_links:
-        say_hint(screen, "each came as a link, which lives while `make up` runs")
+        screen.print(f"    {one.link}", style="dim", soft_wrap=True)
+    if is_stopping:
+        say_hint(screen, "the links end with this demo's stack; those of `make up` live on")
     if any(one.model == SMALL for one in made):
         say_hint(
             screen,

@@ -92,19 +92,20 @@ def made(model: str = "cutout-lite", charged_credits: int = 25) -> Made:
     )
 
 
-def test_the_demo_shows_links_only_where_they_live_on_and_says_that_the_small_model_ran() -> None:
-    def printed(cutout: Made, *, has_links: bool) -> str:
+def test_the_demo_shows_links_and_says_how_long_they_live_and_that_the_small_model_ran() -> None:
+    def printed(cutout: Made, *, is_stopping: bool) -> str:
         file = io.StringIO()
-        print_made([cutout], Console(file=file, width=200), has_links=has_links)
+        print_made([cutout], Console(file=file, width=200), is_stopping=is_stopping)
         return file.getvalue()
 
-    short_lived = printed(made(), has_links=False)
-    assert "http" not in short_lived
-    assert "lives while `make up` runs" in short_lived
+    short_lived = printed(made(), is_stopping=True)
+    assert "http://127.0.0.1:8000/r/1.png" in short_lived
+    assert "the links end with this demo's stack" in short_lived
     assert "cutout-lite, confidence 0.91" in short_lived
     assert "cutout-lite ran (2 MB, ships with the project)" in short_lived
-    long_lived = printed(made("u2net"), has_links=True)
+    long_lived = printed(made("u2net"), is_stopping=False)
     assert "http://127.0.0.1:8000/r/1.png" in long_lived
+    assert "the links end" not in long_lived
     assert "ships with the project" not in long_lived
 
 
