@@ -29,7 +29,7 @@ from gateway.dialects.reports import ReportsController
 from gateway.dialects.revid import RevidController
 from gateway.dialects.shapes import answer_problem
 from gateway.envelope import Envelope
-from gateway.fetch import Fetcher
+from gateway.fetching.fetch import Fetcher
 from gateway.health import Health, HealthController, Metrics
 from gateway.inference import Inference
 from gateway.limits import Limits

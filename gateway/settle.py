@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import ledger
 from billing.db import SessionFactory
 from billing.ledger import Balance
-from gateway import idempotency, jobs, webhooks
+from gateway import idempotency, jobs
 from gateway.errors import INTERNAL, LeaseLostError, problem_for
 from gateway.tables import PROCESSING, QUEUED, SUCCEEDED, Fence, Job
 from gateway.transactions import persist
+from gateway.webhooks import deliveries
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ async def succeed(db: AsyncSession, fence: Fence, facts: Mapping[str, Any]) -> t
     """
     if job := await jobs.succeed(db, fence, facts):
         balance = await ledger.capture(db, job.id)
-        await webhooks.announce_end(db, job)
+        await deliveries.announce_end(db, job)
         return job, balance
     job = await jobs.find(db, fence.job_id)
     if job.state == SUCCEEDED and job.fence == fence:
@@ -98,7 +99,7 @@ async def _give_back(db: AsyncSession, job: Job | None, *, reason: str) -> bool:
     if job is None:
         return False
     await ledger.release(db, job.id, reason=reason)
-    await webhooks.announce_end(db, job)
+    await deliveries.announce_end(db, job)
     if not job.is_async:
         await idempotency.forget(db, job.id)
     return True

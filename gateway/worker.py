@@ -27,7 +27,6 @@ from gateway import jobs
 from gateway.admission import Admission
 from gateway.bookkeeping import Bookkeeper
 from gateway.cutouts import Cutouts
-from gateway.deliverer import Deliverer
 from gateway.inference import Inference
 from gateway.log import configure_logging
 from gateway.outbox import QUEUE_NAMES, RING, Bell, connect, relay, serialize
@@ -36,6 +35,7 @@ from gateway.storage import Storage
 from gateway.sweep import Sweeper, sweep_forever
 from gateway.tables import Job
 from gateway.transactions import is_away, persist
+from gateway.webhooks.deliverer import Deliverer
 
 POLL_S: Final = 1.0
 """How long a free runner waits for the bell before it looks for itself."""

@@ -12,15 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import audit
 from billing.accounts import find_account
 from billing.keys import KeyHasher
-from gateway import webhooks
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
 from gateway.cli.listing import show_table
 from gateway.cli.refusals import settings_for
-from gateway.endpoints import rotate_secret, secrets_of, set_alert_url
 from gateway.errors import UrlNotAllowedError
-from gateway.reach import Reach
-from gateway.signing import master_of, written
+from gateway.fetching.reach import Reach
 from gateway.tables import WebhookAttempt, WebhookDelivery
+from gateway.webhooks import deliveries
+from gateway.webhooks.endpoints import rotate_secret, secrets_of, set_alert_url
+from gateway.webhooks.signing import master_of, written
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -110,7 +110,7 @@ def list_(
 
     async def work(db: AsyncSession, _: KeyHasher) -> list[WebhookDelivery]:
         await find_account(db, account)
-        return await webhooks.deliveries_of(db, account, state=state)
+        return await deliveries.deliveries_of(db, account, state=state)
 
     table = Table("delivery", "what", "state", "attempts", "written", "job", box=None)
     for delivery in run(data_dir, work):
@@ -130,7 +130,7 @@ def attempts(delivery: DeliveryId, data_dir: DataDir = DATA_DIR) -> None:
     """List every attempt at a delivery."""
 
     async def work(db: AsyncSession, _: KeyHasher) -> list[WebhookAttempt]:
-        return await webhooks.attempts_at(db, delivery)
+        return await deliveries.attempts_at(db, delivery)
 
     table = Table("attempt", "at", "outcome", "status", "ms", box=None)
     for attempt in run(data_dir, work):
@@ -149,7 +149,7 @@ def replay(delivery: DeliveryId, data_dir: DataDir = DATA_DIR) -> None:
     """Tell an event again, under its own id, for another day."""
 
     async def work(db: AsyncSession, _: KeyHasher) -> bool:
-        replayed = await webhooks.replay(db, delivery)
+        replayed = await deliveries.replay(db, delivery)
         if replayed is not None:
             await audit.record(
                 db,

@@ -23,7 +23,7 @@ from gateway.dialects.forms import (
     read_multipart,
 )
 from gateway.errors import InvalidRequestError, UrlMalformedError, UrlNotAllowedError
-from gateway.fetch import Fetcher
+from gateway.fetching.fetch import Fetcher
 from gateway.settings import Settings
 from gateway.shares import Shares
 from gateway.source import Source

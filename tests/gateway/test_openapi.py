@@ -7,13 +7,13 @@ from httpx import AsyncClient, Response
 from litestar import Litestar
 
 from gateway.app import House
-from gateway.deliverer import Deliverer
 from gateway.dialects.codia import RemoveBgForm
 from gateway.dialects.forms import OptionsForm
 from gateway.dialects.openapi import document
-from gateway.endpoints import set_alert_url
 from gateway.errors import INTERNAL, METHOD_NOT_ALLOWED, PROBLEMS
-from gateway.webhooks import deliveries_of
+from gateway.webhooks.deliverer import Deliverer
+from gateway.webhooks.deliveries import deliveries_of
+from gateway.webhooks.endpoints import set_alert_url
 from tests.gateway.web import Customer, MakeClient, WorkOff, web_server
 
 DOCUMENT = document("https://cutout.test")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gateway.addresses import IPAddress
 from gateway.errors import FetchError
-from gateway.fetch import Fetcher
+from gateway.fetching.addresses import IPAddress
+from gateway.fetching.fetch import Fetcher
 from gateway.settings import Settings
 from tests.gateway.bare import settings_with
 

@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.signing import derive_secret, master_of, sign, written
+from gateway.webhooks.signing import derive_secret, master_of, sign, written
 from tests.gateway.bare import settings_with
-from tests.gateway.receiver import Heard
+from tests.gateway.webhooks.receiver import Heard
 
 # The vector that the libraries of Standard Webhooks are tested with.
 PUBLISHED_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

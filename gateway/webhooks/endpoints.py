@@ -8,8 +8,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import audit
-from gateway.signing import derive_secret
 from gateway.tables import WebhookEndpoint
+from gateway.webhooks.signing import derive_secret
 
 
 async def secrets_of(db: AsyncSession, account_id: UUID, master: bytes) -> list[bytes]:

@@ -14,10 +14,10 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from gateway.addresses import IPAddress
 from gateway.errors import UrlNotAllowedError, UrlUnreachableError, problem_for
-from gateway.fetch import Fetcher
-from tests.gateway.sites import PHOTO, Names, Site, fetching, open_site, refusal
+from gateway.fetching.addresses import IPAddress
+from gateway.fetching.fetch import Fetcher
+from tests.gateway.fetching.sites import PHOTO, Names, Site, fetching, open_site, refusal
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def fetcher(site: Site) -> Fetcher:
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     """Let 127.0.0.1 stand for the internet, which the tests do not have."""
     monkeypatch.setattr(
-        "gateway.reach.is_public", lambda address: address == IPv4Address("127.0.0.1")
+        "gateway.fetching.reach.is_public", lambda address: address == IPv4Address("127.0.0.1")
     )
     return Names({"photos.example": ["127.0.0.1"]})
 
@@ -166,7 +166,7 @@ async def test_a_name_that_changes_its_mind_is_visited_where_it_was_judged(
 async def test_the_next_address_is_tried_where_one_does_not_answer(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.reach.is_public", lambda address: address.is_loopback)
+    monkeypatch.setattr("gateway.fetching.reach.is_public", lambda address: address.is_loopback)
     names = Names({"photos.example": ["127.0.0.9", "127.0.0.1"]})
     site.shows("/a.png", PHOTO)
     fetcher = Fetcher(fetching(fetch_ports=[site.port]), resolve=names)

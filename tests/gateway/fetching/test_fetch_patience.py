@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.addresses import IPAddress
 from gateway.errors import FetchError, OverloadedError, SourceTooLargeError, UrlUnreachableError
-from gateway.fetch import Fetcher
-from tests.gateway.sites import PHOTO, ROOM, Names, Site, fetching, open_site, refusal
+from gateway.fetching.addresses import IPAddress
+from gateway.fetching.fetch import Fetcher
+from tests.gateway.fetching.sites import PHOTO, ROOM, Names, Site, fetching, open_site, refusal
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import UrlMalformedError, UrlNotAllowedError
-from gateway.urls import Target, target_from
+from gateway.fetching.urls import Target, target_from
 
 REFUSED = [
     "",

@@ -7,7 +7,7 @@ from httpx import AsyncClient
 
 from billing.db import SessionFactory
 from billing.posting import Balance
-from gateway.webhooks import deliveries_of
+from gateway.webhooks.deliveries import deliveries_of
 from tests.gateway.web import Customer, MakeClient, ReadBalance, WorkOff, web_server
 
 HOOK = "https://hooks.example.com/cutout?token=1"

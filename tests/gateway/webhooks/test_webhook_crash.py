@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from gateway.settings import Settings
 from gateway.tables import DELIVERED, WebhookDelivery
-from gateway.webhooks import Outcome, attempts_at, deliveries_of
-from tests.gateway.receiver import open_receiver
+from gateway.webhooks.deliveries import Outcome, attempts_at, deliveries_of
+from tests.gateway.webhooks.receiver import open_receiver
 from tests.gateway.workshop import OpenWorkshop, Workshop
 
 START_S_MAX = 90

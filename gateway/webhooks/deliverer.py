@@ -21,17 +21,17 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.db import SessionFactory
-from gateway import webhooks
-from gateway.endpoints import secrets_of
 from gateway.errors import OverloadedError, UrlNotAllowedError
+from gateway.fetching.pinned import PinnedBackend
+from gateway.fetching.reach import Reach, system_tls
 from gateway.links import Links
-from gateway.pinned import PinnedBackend
-from gateway.reach import Reach, system_tls
 from gateway.settings import Settings
-from gateway.signing import Headers, master_of, sign
 from gateway.tables import WebhookDelivery
 from gateway.transactions import is_away, persist
-from gateway.webhooks import Outcome, Told
+from gateway.webhooks import deliveries
+from gateway.webhooks.deliveries import Outcome, Told
+from gateway.webhooks.endpoints import secrets_of
+from gateway.webhooks.signing import Headers, master_of, sign
 
 POLL_S: Final = 1.0
 LEASE_SLACK: Final = timedelta(seconds=10)
@@ -118,7 +118,7 @@ class Deliverer:
     async def _claim(
         self, busy: list[UUID], db: AsyncSession
     ) -> tuple[WebhookDelivery, list[bytes]] | None:
-        delivery = await webhooks.claim(
+        delivery = await deliveries.claim(
             db, lease=self._lease, span=self._settings.webhook_retry_span, busy=busy
         )
         if delivery is None:
@@ -128,10 +128,10 @@ class Deliverer:
     async def _deliver(self, delivery: WebhookDelivery, secrets: list[bytes]) -> None:
         try:
             told = await self._tell(delivery, secrets)
-            pause = webhooks.pause_after(delivery.tries, self._settings.webhook_retry_pause)
+            pause = deliveries.pause_after(delivery.tries, self._settings.webhook_retry_pause)
             pause *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
             noting = partial(
-                webhooks.note,
+                deliveries.note,
                 delivery=delivery,
                 told=told,
                 pause=pause,

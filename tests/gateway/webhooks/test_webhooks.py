@@ -21,14 +21,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.credits import grant_credits
 from core.errors import NoForegroundError
-from gateway import jobs, settle, webhooks
-from gateway.deliverer import Deliverer
-from gateway.endpoints import rotate_secret, secrets_of, set_alert_url
+from gateway import jobs, settle
 from gateway.errors import LeaseLostError
+from gateway.fetching.reach import Reach
 from gateway.links import Links
-from gateway.reach import Reach
 from gateway.settle import Failure
-from gateway.signing import master_of, written
 from gateway.tables import (
     CANCELED,
     DELIVERED,
@@ -42,9 +39,20 @@ from gateway.tables import (
     WebhookAttempt,
     WebhookDelivery,
 )
-from gateway.webhooks import PAUSE_MAX, Outcome, attempts_at, deliveries_of, pause_after, replay
-from tests.gateway.receiver import Receiver, open_receiver
-from tests.gateway.sites import Names
+from gateway.webhooks import deliveries
+from gateway.webhooks.deliverer import Deliverer
+from gateway.webhooks.deliveries import (
+    PAUSE_MAX,
+    Outcome,
+    attempts_at,
+    deliveries_of,
+    pause_after,
+    replay,
+)
+from gateway.webhooks.endpoints import rotate_secret, secrets_of, set_alert_url
+from gateway.webhooks.signing import master_of, written
+from tests.gateway.fetching.sites import Names
+from tests.gateway.webhooks.receiver import Receiver, open_receiver
 from tests.gateway.workshop import Workshop
 
 OpenWorkshop = Callable[..., Awaitable[Workshop]]
@@ -259,7 +267,7 @@ async def test_a_name_is_judged_by_all_its_addresses_at_each_attempt(
 async def test_https_is_told_only_to_whom_the_certificate_names(
     open_workshop: OpenWorkshop, monkeypatch: pytest.MonkeyPatch, certified: str
 ) -> None:
-    monkeypatch.setattr("gateway.reach.is_public", lambda address: address.is_loopback)
+    monkeypatch.setattr("gateway.fetching.reach.is_public", lambda address: address.is_loopback)
     authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
     ours, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.configure_trust(ours)
@@ -398,7 +406,7 @@ async def test_an_attempt_that_was_lost_with_its_worker_is_made_again(
         workshop = await open_for(open_workshop, receiver)
         account_id = await ended_free(workshop, receiver.url)
         async with workshop.sessions.begin() as db:
-            lost = await webhooks.claim(db, lease=timedelta(seconds=0.5), span=A_DAY)
+            lost = await deliveries.claim(db, lease=timedelta(seconds=0.5), span=A_DAY)
             assert lost is not None
         assert await deliverer(workshop).deliver_due() == 0  # its lease is not over
         await asyncio.sleep(0.6)
@@ -415,7 +423,7 @@ async def test_what_was_lost_for_a_day_is_given_up_and_not_tried_for_ever(
         workshop = await open_for(open_workshop, receiver)
         account_id = await ended_free(workshop, receiver.url)
         async with workshop.sessions.begin() as db:
-            lost = await webhooks.claim(db, lease=timedelta(0), span=A_DAY)
+            lost = await deliveries.claim(db, lease=timedelta(0), span=A_DAY)
             assert lost is not None
             await db.execute(
                 update(WebhookDelivery)
@@ -442,12 +450,12 @@ async def test_the_span_of_trying_is_measured_by_the_databases_clock(
         workshop = await open_for(open_workshop, receiver)
         account_id = await ended_free(workshop, receiver.url)
         async with workshop.sessions.begin() as db:
-            delivery = await webhooks.claim(db, lease=A_DAY, span=A_DAY)
+            delivery = await deliveries.claim(db, lease=A_DAY, span=A_DAY)
             assert delivery is not None
-        monkeypatch.setattr(webhooks, "datetime", Fast)
+        monkeypatch.setattr(deliveries, "datetime", Fast)
         async with workshop.sessions.begin() as db:
-            told = webhooks.Told(Outcome.STATUS, 500, 3)
-            await webhooks.note(db, delivery, told, pause=NO_PAUSE, span=A_DAY)
+            told = deliveries.Told(Outcome.STATUS, 500, 3)
+            await deliveries.note(db, delivery, told, pause=NO_PAUSE, span=A_DAY)
 
     assert (await only_delivery(workshop, account_id)).state == PENDING
 
@@ -459,12 +467,12 @@ async def test_a_late_failure_does_not_undo_what_another_attempt_has_told(
         workshop = await open_for(open_workshop, receiver)
         account_id = await ended_free(workshop, receiver.url)
         async with workshop.sessions.begin() as db:
-            late = await webhooks.claim(db, lease=timedelta(0), span=A_DAY)
+            late = await deliveries.claim(db, lease=timedelta(0), span=A_DAY)
             assert late is not None
         await deliverer(workshop).deliver_due()
         async with workshop.sessions.begin() as db:
-            told = webhooks.Told(Outcome.TIMEOUT, None, 10_000)
-            await webhooks.note(db, late, told, pause=NO_PAUSE, span=timedelta(days=1))
+            told = deliveries.Told(Outcome.TIMEOUT, None, 10_000)
+            await deliveries.note(db, late, told, pause=NO_PAUSE, span=timedelta(days=1))
 
     delivery = await only_delivery(workshop, account_id)
     assert delivery.state == DELIVERED

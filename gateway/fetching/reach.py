@@ -12,10 +12,10 @@ from typing import Final
 
 import certifi
 
-from gateway.addresses import IPAddress, Resolve, Resolver, is_public, system_addresses
 from gateway.errors import UrlNotAllowedError
+from gateway.fetching.addresses import IPAddress, Resolve, Resolver, is_public, system_addresses
+from gateway.fetching.urls import Target, target_from
 from gateway.settings import Settings
-from gateway.urls import Target, target_from
 
 ALLOWED_PLACE: Final = re.compile(r"(\[[0-9a-f:]+\]|[a-z0-9_.-]+):[0-9]{1,5}")
 

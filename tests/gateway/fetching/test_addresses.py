@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.addresses import Resolver, is_public
+from gateway.fetching.addresses import Resolver, is_public
 
 PRIVATE = [
     # IPv4: this machine, private networks, carriers, link-local, tests, multicast, the future.

@@ -17,18 +17,18 @@ from uuid import UUID
 import httpcore
 import structlog
 
-from gateway.addresses import Resolve
 from gateway.errors import (
     FetchError,
     SourceTooLargeError,
     UrlUnreachableError,
 )
-from gateway.pinned import PinnedBackend
-from gateway.reach import Reach, system_tls
+from gateway.fetching.addresses import Resolve
+from gateway.fetching.pinned import PinnedBackend
+from gateway.fetching.reach import Reach, system_tls
+from gateway.fetching.urls import Target, target_from
 from gateway.settings import Settings
 from gateway.shares import Shares
 from gateway.source import Source, spool
-from gateway.urls import Target, target_from
 
 FIRST_BYTE_DEADLINE_S: Final = 5.0
 RATE_BYTES_PER_S_MIN: Final = 20 * 1024

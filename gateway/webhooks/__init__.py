@@ -1,0 +1,1 @@
+"""Telling customers of ends: what is owed, where it goes, how it is signed, who delivers it."""
