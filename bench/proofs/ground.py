@@ -15,7 +15,7 @@ from billing.db import SessionFactory, make_engine, make_sessions
 from billing.invariants import Finding, check_all
 from gateway.embedded.services import Embedded
 from migrations.run import upgrade
-from tests.billing.machine import ensure_machine_plans
+from tests.billing.machine_plans import ensure_machine_plans
 
 BARE = "machine-bare"
 """A plan without credits: what an account of a proof has is what the proof gave it."""

@@ -19,7 +19,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from billing.db import make_engine, make_sessions
 from gateway.embedded.services import Embedded
 from migrations.run import upgrade
-from tests.billing.machine import ensure_machine_plans, machine_for
+from tests.billing.machine import machine_for
+from tests.billing.machine_plans import ensure_machine_plans
 
 STEPS_AN_EXAMPLE = 50
 EXAMPLES_A_ROUND = 50

@@ -25,20 +25,15 @@ from hypothesis.stateful import (
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import accounts, ledger, periods, plans, subscriptions
+from billing import accounts, ledger, periods, subscriptions
 from billing.db import SessionFactory, transact
 from billing.errors import BillingError
 from billing.invariants import check_account
 from billing.posting import Balance
-from billing.tables import CreditAccount, CreditGrant, Hold, Plan
-from tests.billing.model import ModelAccount, ModelPlan, Refused
+from billing.tables import CreditAccount, CreditGrant, Hold
+from tests.billing.machine_plans import PLANS
+from tests.billing.model import ModelAccount, Refused
 
-PLANS = {
-    "machine-small": ModelPlan("machine-small", 100, 60, 2),
-    "machine-large": ModelPlan("machine-large", 400, 400, 3),
-    "machine-lean": ModelPlan("machine-lean", 150, 0, 0),
-    "machine-bare": ModelPlan("machine-bare", 0, 50, 1),
-}
 ANCHORS = [
     datetime(2024, 1, 31, 12, 0, tzinfo=UTC),
     datetime(2023, 8, 30, 23, 59, 59, 999999, tzinfo=UTC),
@@ -52,30 +47,6 @@ spans = st.sampled_from(
 )
 
 Work = Callable[[AsyncSession], Awaitable[Any]]
-
-
-async def ensure_machine_plans(sessions: SessionFactory) -> None:
-    """Put the machine's plans on the price list, once."""
-    async with sessions.begin() as db:
-        for plan in PLANS.values():
-            if await db.scalar(select(Plan.code).where(Plan.code == plan.name)):
-                continue
-            await plans.add_version(
-                db,
-                plan.name,
-                actor="test",
-                reason="the machine's",
-                monthly_credits=plan.credits,
-                price_minor=0,
-                currency="USD",
-                rollover_cap=plan.cap,
-                rollover_periods=plan.periods,
-                rate_per_minute=1,
-                burst=1,
-                concurrency_max=1000,
-                queue_class="standard",
-                result_ttl=timedelta(hours=1),
-            )
 
 
 class LedgerMachine(RuleBasedStateMachine):

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from billing.db import make_engine, make_sessions
-from tests.billing.machine import ensure_machine_plans, machine_for
+from tests.billing.machine import machine_for
+from tests.billing.machine_plans import ensure_machine_plans
 
 EXAMPLES = 12
 STEPS = 40
