@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     SmallInteger,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -34,6 +35,53 @@ class AdminUser(Base):
     role: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     disabled_at: Mapped[datetime | None]
+    is_totp_on: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether signing in asks for a one-time code too."""
+    totp_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    """What the codes' secret is derived from, beside the installation's own; a new one, a new secret."""
+    totp_last_step: Mapped[int] = mapped_column(server_default=text("0"))
+    """The half minute whose code was used last: a code is good once."""
+
+
+class SignInAttempt(Base):
+    """Somebody tried to sign in; too many that failed close the door for a while."""
+
+    __tablename__ = "sign_in_attempt"
+    __table_args__ = (
+        Index("ix_sign_in_attempt_email_at", "email", "at"),
+        Index("ix_sign_in_attempt_address_at", "address", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    email: Mapped[str]
+    address: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    is_ok: Mapped[bool]
+
+
+class ConsoleSession(Base):
+    """A browser signed in by an API key, which it ends with."""
+
+    __tablename__ = "console_session"
+
+    id_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_key.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    expires_at: Mapped[datetime]
+
+
+class AccountNote(Base):
+    """What somebody wanted the others to know of an account."""
+
+    __tablename__ = "account_note"
+    __table_args__ = (Index("ix_account_note_account_id_at", "account_id", "at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    actor: Mapped[str]
+    body: Mapped[str]
 
 
 class AdminSession(Base):
