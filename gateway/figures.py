@@ -1,0 +1,119 @@
+"""Jobs in numbers, for whoever watches the house: calls over time, latency, how long the queue is.
+
+Read only. What was refused before it became a job is counted elsewhere (`refusal_counts.py`).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+STEPS: Final = frozenset({"hour", "day"})
+
+CALLS: Final = text(
+    """
+    SELECT date_trunc(:step, finished_at, 'UTC') AS at,
+        count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
+        count(*) FILTER (WHERE state = 'failed') AS failed,
+        count(*) FILTER (WHERE state = 'canceled') AS canceled
+    FROM job
+    WHERE finished_at >= :since AND finished_at < :until
+    GROUP BY 1 ORDER BY 1
+    """
+)
+LATENCY: Final = text(
+    """
+    SELECT count(*) AS jobs,
+        percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY finished_at - created_at) AS whole,
+        percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY started_at - created_at) AS waited
+    FROM job
+    WHERE finished_at >= :since AND finished_at < :until AND state = 'succeeded'
+    """
+)
+QUEUE: Final = text(
+    """
+    SELECT
+        (SELECT count(*) FROM job WHERE state = 'queued' AND queue_class = 'priority') AS priority,
+        (SELECT count(*) FROM job WHERE state = 'queued' AND queue_class = 'standard') AS standard,
+        (SELECT count(*) FROM job WHERE state = 'processing') AS processing,
+        (SELECT min(created_at) FROM job WHERE state = 'queued') AS oldest_at,
+        clock_timestamp() AS now
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The jobs that ended in one hour or day, which begins at `at` (UTC)."""
+
+    at: datetime
+    succeeded: int
+    failed: int
+    canceled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long jobs took that succeeded, from acceptance to end; None where none did."""
+
+    jobs: int
+    p50_ms: int | None
+    p95_ms: int | None
+    waited_p50_ms: int | None
+    """Of that, until work on it began."""
+    waited_p95_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits and what runs."""
+
+    priority: int
+    standard: int
+    processing: int
+    oldest_at: datetime | None
+    now: datetime
+
+    @property
+    def waiting(self) -> int:
+        return self.priority + self.standard
+
+    @property
+    def oldest_s(self) -> float | None:
+        """How long the oldest has waited."""
+        return (self.now - self.oldest_at).total_seconds() if self.oldest_at else None
+
+
+async def calls_over_time(
+    db: AsyncSession, *, since: datetime, until: datetime, step: str = "day"
+) -> list[Calls]:
+    """Count the jobs that ended with `since` <= time < `until`; steps without any are left out.
+
+    Args:
+        db: the session.
+        since: the beginning.
+        until: the end, itself left out.
+        step: hour or day, UTC's.
+    """
+    if step not in STEPS:
+        raise ValueError(f"not a step: {step!r}")
+    rows = await db.execute(CALLS, {"since": since, "until": until, "step": step})
+    return [Calls(row.at, row.succeeded, row.failed, row.canceled) for row in rows]
+
+
+async def latency(db: AsyncSession, *, since: datetime, until: datetime) -> Latency:
+    """Tell the median and the 95th percentile of jobs that ended with `since` <= time < `until`."""
+    row = (await db.execute(LATENCY, {"since": since, "until": until})).one()
+    spans = (*(row.whole or (None, None)), *(row.waited or (None, None)))
+    return Latency(
+        row.jobs,
+        *(None if span is None else round(span.total_seconds() * 1000) for span in spans),
+    )
+
+
+async def queue(db: AsyncSession) -> Queue:
+    """Tell what waits and what runs now."""
+    row = (await db.execute(QUEUE)).one()
+    return Queue(row.priority, row.standard, row.processing, row.oldest_at, row.now)
