@@ -31,6 +31,7 @@ from gateway.transactions import is_away, persist
 from gateway.webhooks import deliveries
 from gateway.webhooks.deliveries import Outcome, Told
 from gateway.webhooks.endpoints import secrets_of
+from gateway.webhooks.retry_after import wait_asked
 from gateway.webhooks.signing import Headers, master_of, sign
 
 POLL_S: Final = 1.0
@@ -149,8 +150,8 @@ class Deliverer:
         body = msgspec.json.encode(self.document_of(delivery))
         headers = sign(name_of(delivery.id), datetime.now(UTC), body, secrets)
         started_at = time.monotonic()
-        outcome, status = await self._post(delivery.url, headers, body)
-        return Told(outcome, status, round((time.monotonic() - started_at) * 1000))
+        outcome, status, wait = await self._post(delivery.url, headers, body)
+        return Told(outcome, status, round((time.monotonic() - started_at) * 1000), wait)
 
     def document_of(self, delivery: WebhookDelivery) -> dict[str, Any]:
         """Say what happened; the link is signed at each attempt, and the rest never changes."""
@@ -162,20 +163,23 @@ class Deliverer:
         at = delivery.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
         return {"type": delivery.kind, "timestamp": at, "data": facts}
 
-    async def _post(self, url: str, headers: Headers, body: bytes) -> tuple[Outcome, int | None]:
-        """Send, and look at the answer's status and at nothing else of it."""
+    async def _post(
+        self, url: str, headers: Headers, body: bytes
+    ) -> tuple[Outcome, int | None, timedelta | None]:
+        """Send, and look at the answer's status and `Retry-After` and at nothing else of it."""
         try:
             async with asyncio.timeout(self._settings.webhook_deadline.total_seconds()):
-                status = await self._status_of(url, headers, body)
+                answer = await self._send(url, headers, body)
         except UrlNotAllowedError:
-            return Outcome.NOT_ALLOWED, None
+            return Outcome.NOT_ALLOWED, None, None
         except (TimeoutError, httpcore.TimeoutException):
-            return Outcome.TIMEOUT, None
+            return Outcome.TIMEOUT, None, None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
-            return Outcome.UNREACHABLE, None
-        return _outcome_of(status), status
+            return Outcome.UNREACHABLE, None, None
+        wait = wait_asked(answer.status, answer.headers, datetime.now(UTC))
+        return _outcome_of(answer.status), answer.status, wait
 
-    async def _status_of(self, url: str, headers: Headers, body: bytes) -> int:
+    async def _send(self, url: str, headers: Headers, body: bytes) -> httpcore.Response:
         target = self._reach.check(url)
         connection = httpcore.AsyncHTTPConnection(
             httpcore.Origin(target.scheme.encode(), target.host.encode(), target.port),
@@ -199,7 +203,7 @@ class Deliverer:
             response = await connection.handle_async_request(request)
             with contextlib.suppress(httpcore.NetworkError, httpcore.ProtocolError):
                 await response.aclose()
-            return response.status
+            return response
 
 
 def _outcome_of(status: int) -> Outcome:

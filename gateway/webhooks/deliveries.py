@@ -31,6 +31,8 @@ JOB_KIND: Final = "cutout."
 ALERT_KIND: Final = "credits.threshold_crossed"
 PAUSE_GROWTH: Final = 3
 PAUSE_MAX: Final = timedelta(hours=4)
+LAST_CHANCE: Final = timedelta(minutes=1)
+"""Before the end of its span: then a delivery is tried, however long its receiver asks for."""
 ATTEMPTS_SHOWN_MAX: Final = 200
 OVERDUE_ENDED_MAX: Final = 100
 """Deliveries that one claim gives up at most."""
@@ -61,6 +63,8 @@ class Told:
     outcome: Outcome
     status: int | None
     ms: int
+    wait: timedelta | None = None
+    """How long the receiver asks for, where it does."""
 
 
 async def announce_end(db: AsyncSession, job: Job) -> None:
@@ -167,6 +171,8 @@ async def note(
     """Keep how an attempt went, and tell the delivery's state after it.
 
     One that was told is told, whoever has tried since; a failure counts only for the last attempt.
+    A wait that the receiver asks for is kept, where it is longer than `pause`, up to `PAUSE_MAX`
+    and to the end of `span`: to ask for much must not end the trying.
     """
     await db.execute(
         update(WebhookAttempt)
@@ -181,7 +187,10 @@ async def note(
     if told.outcome != Outcome.DELIVERED:
         mine = mine.where(WebhookDelivery.attempt == delivery.attempt)
     now = (await db.scalars(select(func.now()))).one()
-    is_over = delivery.pending_since + span < now + pause
+    left = delivery.pending_since + span - now
+    is_over = left < pause
+    if told.wait is not None:
+        pause = max(pause, min(told.wait, PAUSE_MAX, left - LAST_CHANCE))
     if told.outcome.is_final or is_over:
         state = DELIVERED if told.outcome == Outcome.DELIVERED else FAILED
         await db.execute(mine.values(state=state, finished_at=func.clock_timestamp()))

@@ -1,9 +1,9 @@
 """What an account has set for its webhooks: which secret is in force, where alerts go."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_
+from sqlalchemy import ColumnElement, false, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,12 +14,18 @@ from gateway.webhooks.signing import derive_secret
 
 async def secrets_of(db: AsyncSession, account_id: UUID, master: bytes) -> list[bytes]:
     """Give the account's secret, and the one before it while receivers may still know only that."""
-    endpoint = await db.get(WebhookEndpoint, account_id)
-    if endpoint is None:
+    former_is_good = func.coalesce(WebhookEndpoint.former_secret_until > func.now(), false())
+    endpoint = await db.execute(
+        select(WebhookEndpoint.secret_version, former_is_good.label("former_is_good")).where(
+            WebhookEndpoint.account_id == account_id
+        )
+    )
+    found = endpoint.one_or_none()
+    if found is None:
         return [derive_secret(master, account_id, 1)]
-    versions = [endpoint.secret_version]
-    if endpoint.former_secret_until and endpoint.former_secret_until > datetime.now(UTC):
-        versions.append(endpoint.secret_version - 1)
+    versions = [found.secret_version]
+    if found.former_is_good:
+        versions.append(found.secret_version - 1)
     return [derive_secret(master, account_id, version) for version in versions]
 
 

@@ -83,6 +83,60 @@ async def test_what_is_no_yes_is_tried_again_unless_the_receiver_is_gone(
         assert timedelta(seconds=40) < pause < timedelta(seconds=75)
 
 
+THEIR_DAY = "Tue, 01 Jan 2030"
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked_s"),
+    [
+        ("429 Too Many Requests\r\nRetry-After: 900", 900),
+        ("503 Busy\r\nretry-after:  900 ", 900),
+        ("503 Busy\r\nRetry-After: 99999999999999", PAUSE_MAX.total_seconds()),
+        (
+            f"503 Busy\r\nDate: {THEIR_DAY} 00:00:00 GMT\r\nRetry-After: {THEIR_DAY} 00:10:00 GMT",
+            600,  # by the receiver's own clock
+        ),
+        ("503 Busy\r\nRetry-After: Sat, 01 Jan 2000 00:00:00 GMT", 60),
+        ("503 Busy\r\nRetry-After: 1", 60),  # never sooner than our own pause
+        ("503 Busy\r\nRetry-After: soon", 60),
+        ("500 Internal Server Error\r\nRetry-After: 900", 60),  # asked only by 429 and 503
+    ],
+)
+async def test_a_receiver_that_asks_for_a_pause_is_given_it(
+    open_workshop: OpenWorkshop, answer: str, asked_s: float
+) -> None:
+    async with open_receiver(answer) as receiver:
+        workshop = await open_for(open_workshop, receiver, webhook_retry_pause=timedelta(minutes=1))
+        account_id = await ended_free(workshop, receiver.url)
+        assert await deliverer(workshop).deliver_due() == 1
+
+    delivery = await only_delivery(workshop, account_id)
+    pause_s = (delivery.next_attempt_at - datetime.now(UTC)).total_seconds()
+    assert asked_s * 0.8 - 5 < pause_s < asked_s * 1.2 + 1
+    assert asked_s == 60 or pause_s > asked_s - 30  # what is asked for is not cut short
+
+
+async def test_who_asks_for_too_long_is_tried_once_more_before_the_day_is_over(
+    open_workshop: OpenWorkshop,
+) -> None:
+    async with open_receiver("503 Busy\r\nRetry-After: 7200") as receiver:
+        workshop = await open_for(open_workshop, receiver)
+        account_id = await ended_free(workshop, receiver.url)
+        first = await only_delivery(workshop, account_id)
+        async with workshop.sessions.begin() as db:
+            await db.execute(
+                update(WebhookDelivery)
+                .where(WebhookDelivery.id == first.id)
+                .values(pending_since=func.now() - timedelta(hours=23))
+            )
+        assert await deliverer(workshop).deliver_due() == 1
+
+    delivery = await only_delivery(workshop, account_id)
+    ends_at = delivery.pending_since + A_DAY
+    assert delivery.state == PENDING
+    assert timedelta(seconds=30) < ends_at - delivery.next_attempt_at < timedelta(minutes=2)
+
+
 async def test_a_receiver_that_does_not_answer_costs_the_deadline_and_no_more(
     open_workshop: OpenWorkshop,
 ) -> None:

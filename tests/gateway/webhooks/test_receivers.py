@@ -1,5 +1,6 @@
 """Who is told by webhook: public receivers, with the account's own signature, and nobody else."""
 
+import asyncio
 import json
 import ssl
 from datetime import timedelta
@@ -31,6 +32,7 @@ from tests.gateway.webhooks.tellings import (
     open_for,
     outcomes_of,
 )
+from tests.gateway.workshop import Workshop
 
 
 async def test_a_private_address_is_never_told_anything(open_workshop: OpenWorkshop) -> None:
@@ -125,6 +127,18 @@ async def test_while_a_rotation_has_its_grace_both_secrets_check(
     assert heard.is_signed_with(written(present))
     assert heard.is_signed_with(written(former))
     assert not heard.is_signed_with(written(third))
+
+
+async def test_the_grace_of_a_rotation_ends_by_the_databases_clock(workshop: Workshop) -> None:
+    caller = await workshop.caller()
+    account_id, master = caller.key.account_id, master_of(workshop.settings)
+    async with workshop.sessions.begin() as db:
+        await rotate_secret(db, account_id, grace=timedelta(milliseconds=50), actor="test")
+        await asyncio.sleep(0.1)
+        # The machine's clock has passed the grace; the database's stands still in a transaction.
+        assert len(await secrets_of(db, account_id, master)) == 2
+    async with workshop.sessions.begin() as db:
+        assert len(await secrets_of(db, account_id, master)) == 1
 
 
 async def test_no_log_line_and_no_row_holds_a_secret_or_an_answer(
