@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing.db import SessionFactory
 from billing.staff_tables import AdminUser
 from gateway.dashboard.codes import secret_of, step_of_code
-from gateway.dashboard.guard import PUBLIC
 from gateway.dashboard.sessions import StaffSessions
 from gateway.dashboard.staff import find_staff, is_password_of, note_attempt, wait_for_attempt
 from gateway.settings import Settings
+from gateway.web.guard import PUBLIC, inside
 from gateway.web.pages import HEADERS, page, span
 from gateway.web.refusals import FormError
 
@@ -50,7 +50,7 @@ class SignInController(Controller):
                 log.warning("sign_in.refused", address=address)
                 return _form(target=target, email=email, error=WRONG, status=403)
             secret = await staff_sessions.open(db, user)
-        answer = Redirect(_inside(target), status_code=303, headers=HEADERS)
+        answer = Redirect(inside(target, "/admin"), status_code=303, headers=HEADERS)
         answer.cookies.append(staff_sessions.cookie.issue(secret))
         return answer
 
@@ -83,12 +83,6 @@ async def _person(db: AsyncSession, settings: Settings, email: str, form: Any) -
             return None
         user.totp_last_step = step
     return user
-
-
-def _inside(target: str) -> str:
-    """Go on to a page of the dashboard, never to wherever a link says."""
-    is_ours = target.startswith("/admin") and not target.startswith("/admin/sign-")
-    return target if is_ours and "\\" not in target and "//" not in target else "/admin"
 
 
 def _form(

@@ -1,0 +1,66 @@
+"""What a guard of signed-in pages checks first: the session, and where forms come from.
+
+Each room has a guard of its own, which says who may do what; both stand on `signed_in`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from litestar import HttpMethod, Request, Response
+from litestar.connection import ASGIConnection
+from litestar.response import Redirect
+
+from gateway.web.cookies import FORM_WORD, SessionCookie, check_form_word
+from gateway.web.pages import HEADERS
+
+READING: Final = {HttpMethod.GET, HttpMethod.HEAD, HttpMethod.OPTIONS}
+PUBLIC: Final = "public"
+"""What a handler needs that lets everybody in, as the form does that signs in."""
+
+Person = TypeVar("Person")
+
+
+class SignInNeededError(Exception):
+    """Nobody is signed in here, or the session has ended."""
+
+
+def as_request(connection: ASGIConnection[Any, Any, Any, Any]) -> Request[Any, Any, Any]:
+    return connection if isinstance(connection, Request) else Request(connection.scope)
+
+
+def is_reading(request: Request[Any, Any, Any]) -> bool:
+    return request.method in READING
+
+
+async def signed_in(
+    request: Request[Any, Any, Any],
+    cookie: SessionCookie,
+    find: Callable[[str], Awaitable[Person | None]],
+) -> Person:
+    """Find who is signed in; what they send has to come from a page of theirs.
+
+    Raises:
+        SignInNeededError: no session.
+        ForgedFormError: something is sent that no page of this session has made.
+    """
+    secret = cookie.secret_of(request)
+    person = await find(secret) if secret else None
+    if person is None or secret is None:
+        raise SignInNeededError
+    if not is_reading(request):
+        word = (await request.form()).get(FORM_WORD)
+        check_form_word(word if isinstance(word, str) else None, secret)
+    return person
+
+
+def to_sign_in(request: Request[Any, Any, Any], sign_in: str) -> Response[Any]:
+    """Send a browser to a sign-in page, and back afterwards where it only wanted to read."""
+    target = f"{sign_in}?next={request.url.path}" if is_reading(request) else sign_in
+    return Redirect(target, status_code=303, headers=HEADERS)
+
+
+def inside(target: str, room: str) -> str:
+    """Go on to a page of `room`, never to wherever a link says."""
+    is_ours = target == room or target.startswith(f"{room}/")
+    is_page = not target.startswith(f"{room}/sign-")
+    return target if is_ours and is_page and "\\" not in target and "//" not in target else room
