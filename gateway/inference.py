@@ -62,6 +62,12 @@ class Inference:
         with self._guard:
             return tuple(self._segmenters)
 
+    @property
+    def providers(self) -> dict[str, str]:
+        """The loaded models, and where onnxruntime really runs each."""
+        with self._guard:
+            return {name: segmenter.provider for name, segmenter in self._segmenters.items()}
+
     async def start(self) -> None:
         """Load the models named in the settings and run each once, so that no caller waits."""
         for model in self._settings.preload_models:

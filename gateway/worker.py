@@ -30,6 +30,7 @@ from gateway.cutouts import Cutouts
 from gateway.inference import Inference
 from gateway.log import configure_logging
 from gateway.outbox import QUEUE_NAMES, RING, Bell, connect, relay, serialize
+from gateway.presence import announced
 from gateway.settings import Settings, read_settings
 from gateway.storage import Storage
 from gateway.sweep import Sweeper, sweep_forever
@@ -214,7 +215,13 @@ async def serve(settings: Settings, on_ready: Callable[[Worker], None]) -> int:
     worker = Worker(settings, cutouts)
     on_ready(worker)
     try:
-        await worker.run()
+        async with announced(
+            str(settings.redis_url),
+            "worker",
+            slots=settings.inference_slots,
+            models=lambda: inference.providers,
+        ):
+            await worker.run()
     finally:
         inference.close()
         await bell.close()
