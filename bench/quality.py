@@ -21,7 +21,7 @@ from bench import metrics, peers, report
 from bench.photographs import BINARY_SETS, EVAL, MODELS, SOFT_SETS, photographs
 from bench.scenes import scenes
 from core import Segmenter, load_segmenter
-from core.confidence import judge
+from core.confidence import doubt_edge, judge
 from core.decontaminate import decontaminate
 from core.matting import refine
 
@@ -162,7 +162,7 @@ def confidence_table(segmenter: Segmenter, step: int) -> tuple[str, str]:
     for photo in list(photographs((*SOFT_SETS, *BINARY_SETS)))[::step]:
         found = segmenter.segment(photo.image)
         alpha, _ = refine(photo.image, found.mask)
-        confidence, _ = judge(found.raw, found.mask, alpha, photo.image)
+        confidence, _ = judge(found.raw, found.mask, alpha, doubt_edge(found.seen, found.mask))
         soft = alpha / 255
         overlap, edge = metrics.iou(soft, photo.alpha), metrics.boundary_iou(soft, photo.alpha)
         judged.append((photo.name.split("/")[0], confidence, overlap, edge))

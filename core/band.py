@@ -1,12 +1,14 @@
 """Walking over the narrow part of a picture where the edge is, tile by tile."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from core.parallel import at_once
 
 TILE_PX = 64
 TILE_WIDTH_PX = 32
@@ -18,25 +20,18 @@ Tile = tuple[slice, slice]
 
 def each_strip(work: Callable[[slice], None], height_px: int, threads: int) -> None:
     """Call `work` with strips of `TILE_PX` rows, shared by `threads`; each writes its own rows."""
-    strips = [slice(top, min(height_px, top + TILE_PX)) for top in range(0, height_px, TILE_PX)]
-    if threads == 1 or len(strips) == 1:
-        for rows in strips:
-            work(rows)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, strips):
-            pass
+    strips = (slice(top, min(height_px, top + TILE_PX)) for top in range(0, height_px, TILE_PX))
+    at_once([partial(work, rows) for rows in strips], threads)
 
 
-def band_tiles(wanted: NDArray[Any], rows: slice) -> Iterator[Tile]:
-    """Yield the tiles of a strip, merged along it, that hold every pixel `wanted` above 0.
+def band_tiles(columns: NDArray[Any], rows: slice) -> Iterator[Tile]:
+    """Yield the tiles of a strip, merged along it, that hold every column marked above 0.
 
     Args:
-        wanted: (rows, W), the strip alone.
+        columns: (W,), above 0 where any of the strip's rows is wanted.
         rows: where the strip lies in the picture.
     """
-    width_px = wanted.shape[1]
-    columns = wanted.max(0)
+    width_px = columns.size
     held = np.maximum.reduceat(columns, np.arange(0, width_px, TILE_WIDTH_PX)) > 0
     edges = np.flatnonzero(np.diff(np.concatenate([[False], held, [False]]).astype(np.int8)))
     for first, last in zip(edges[::2], edges[1::2], strict=True):

@@ -6,6 +6,8 @@ the truth: how much of the prediction is undecided, and how far the matte at ful
 with it. Their weights were fitted on the evaluation photographs; docs/performance.md has the table.
 """
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +50,7 @@ def judge(
     raw: NDArray[np.float32],
     mask: NDArray[np.float32],
     alpha: NDArray[np.uint8],
-    image: NDArray[np.uint8],
+    edge_doubts: Mapping[str, bool],
 ) -> tuple[float, tuple[str, ...]]:
     """Return the confidence, 0..1, and the reasons to doubt the cutout.
 
@@ -56,21 +58,33 @@ def judge(
         raw: (h, w) float32, the prediction before any stretch, about 0..1.
         mask: (h, w) float32, 0..1, the prediction after it.
         alpha: (H, W) uint8, the finished matte.
-        image: (h, w, 3) uint8 sRGB, at full size or reduced.
+        edge_doubts: what `doubt_edge` says of the picture.
     """
     small = reduced(alpha, (mask.shape[1], mask.shape[0])) > 255 * HALF
     confidence = _confidence(np.clip(raw, 0, 1), mask > HALF, small)
     if not (small.any() and (mask > HALF).any()):
         return 0.0, ("no_clear_subject",)
-    view = _shrunk(image, VIEW_EDGE_PX)
     doubts = {
         "low_resolution": max(alpha.shape) < LOW_RESOLUTION_PX,
-        "colour_collision": _is_inseparable(_shrunk(view, COLLISION_EDGE_PX), mask),
-        "motion_blur": _is_motion_blurred(view, mask),
+        **edge_doubts,
         "touches_frame": _touches_frame(small),
         "no_clear_subject": confidence < CLEAR_MIN or small.mean() < SUBJECT_SHARE_MIN,
     }
     return confidence, tuple(reason for reason, is_true in doubts.items() if is_true)
+
+
+def doubt_edge(image: NDArray[np.uint8], mask: NDArray[np.float32]) -> dict[str, bool]:
+    """Say what about the picture itself makes its edge hard to find; needs no finished matte.
+
+    Args:
+        image: (h, w, 3) uint8 sRGB, at full size or reduced.
+        mask: (h, w) float32, 0..1.
+    """
+    view = _shrunk(image, VIEW_EDGE_PX)
+    return {
+        "colour_collision": _is_inseparable(_shrunk(view, COLLISION_EDGE_PX), mask),
+        "motion_blur": _is_motion_blurred(view, mask),
+    }
 
 
 def _confidence(raw: Plane, coarse: Plane, fine: Plane) -> float:

@@ -35,12 +35,15 @@ BLEED_PX = 8
 """How far foreground colour goes on under alpha 0; past it the colour is black: it packs well."""
 
 
-def decontaminate(image: Image, alpha: Alpha, threads: int = 1) -> Image:
+def decontaminate(
+    image: Image, alpha: Alpha, *, seen: Image | None = None, threads: int = 1
+) -> Image:
     """Estimate the foreground F of `image` = alpha F + (1 - alpha) B.
 
     Args:
         image: (H, W, 3) uint8 sRGB.
         alpha: (H, W) uint8, 0..255.
+        seen: the same picture already reduced, if it is: saves reading all of it once more.
         threads: how many share the picture's rows; the result does not depend on it.
 
     Returns:
@@ -51,17 +54,19 @@ def decontaminate(image: Image, alpha: Alpha, threads: int = 1) -> Image:
         return np.zeros(image.shape, np.uint8)
     if alpha.min() == OPAQUE:
         return image.copy()
-    foreground = np.zeros(image.shape, np.uint8)
-    coarse = _estimate_coarse(image, alpha)
+    foreground = np.empty(image.shape, np.uint8)
+    coarse = _estimate_coarse(image if seen is None else seen, alpha)
 
     def fill(rows: slice) -> None:
         near = _bled(alpha, rows)
         if near is None:
+            foreground[rows] = 0
             return
-        opaque = cv2.threshold(alpha[rows], OPAQUE - 1, OPAQUE, cv2.THRESH_BINARY)[1]
-        cv2.copyTo(image[rows], opaque, foreground[rows])
-        wanted = np.asarray(cv2.bitwise_and(cv2.bitwise_not(opaque), near))
-        for tile in band_tiles(wanted, rows):
+        above = cv2.threshold(alpha[rows], OPAQUE - 1, OPAQUE, cv2.THRESH_BINARY)[1]
+        opaque = np.asarray(above, np.uint8)
+        cv2.bitwise_and(image[rows], _thrice(opaque), dst=foreground[rows])
+        wanted = near & ~opaque
+        for tile in band_tiles(wanted.max(0), rows):
             estimate = _estimate_tile(image, alpha, coarse, tile)
             cv2.copyTo(estimate, wanted[:, tile[1]], foreground[tile])
 
@@ -85,7 +90,7 @@ def _estimate_coarse(image: Image, alpha: Alpha) -> tuple[Plane, Plane]:
     height_px, width_px = alpha.shape
     scale = min(COARSE_SHARE_MAX, COARSE_EDGE_PX / max(height_px, width_px))
     size_px = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
-    levels = [_planes_of(*(reduced(each, size_px) for each in (image, alpha)))]
+    levels = [_planes_of(reduced(image, size_px), reduced(alpha, size_px))]
     while max(levels[-1][1].shape) > SMALLEST_EDGE_PX:
         rows, columns = levels[-1][1].shape
         half_px = ((columns + 1) // 2, (rows + 1) // 2)
@@ -170,7 +175,7 @@ def _estimate_tile(image: Image, alpha: Alpha, coarse: tuple[Plane, Plane], tile
     colours, cover = image[wide], alpha[wide]
     front, back = (scaled_up(plane, wide, size_px) for plane in coarse)
     miss = _unexplained(colours, front, back, cover)
-    thrice = cv2.merge([cover] * 3)
+    thrice = _thrice(cover)
     change = cv2.multiply(miss, cv2.LUT(thrice, FRONT_PACE))
     if not is_fused:
         return np.asarray(cv2.add(front, change, dtype=cv2.CV_8U), np.uint8)
@@ -180,6 +185,10 @@ def _estimate_tile(image: Image, alpha: Alpha, coarse: tuple[Plane, Plane], tile
     back = _smoothed(back, np.asarray(cv2.LUT(thrice, REST**2)))
     change = _unexplained(colours, front, back, cover) * cv2.LUT(thrice, COVER)
     return np.asarray(cv2.add(front, change, dtype=cv2.CV_8U), np.uint8)[inner]
+
+
+def _thrice(plane: Alpha) -> Plane:
+    return np.asarray(cv2.merge([plane] * 3))
 
 
 def _unexplained(colours: Image, front: Plane, back: Plane, cover: Alpha) -> Plane:

@@ -4,8 +4,8 @@ import io
 import struct
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import cv2
@@ -20,6 +20,7 @@ from core.compose import Layers
 from core.errors import InvalidOptionError
 from core.header import PNG_MAGIC
 from core.options import Format
+from core.parallel import at_once
 
 Plane = NDArray[np.uint8]
 
@@ -73,11 +74,7 @@ def encode_png(layers: Layers, threads: int = 1) -> bytes:
     def deflate(rows: slice) -> Deflated:
         return _deflate(_filtered(layers, rows), is_last=rows.stop == height_px)
 
-    if threads > 1 and len(cuts) > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            deflated = list(pool.map(deflate, cuts))
-    else:
-        deflated = [deflate(rows) for rows in cuts]
+    deflated = at_once([partial(deflate, rows) for rows in cuts], threads)
     header = struct.pack(">IIBBBBB", width_px, height_px, 8, colour_type, 0, 0, 0)
     body = [ZLIB_HEADER, *(strip.content for strip in deflated)]
     body.append(struct.pack(">I", _joined_adler32(deflated)))
@@ -136,10 +133,9 @@ def _interleaved(layers: Layers, strip: slice) -> Plane:
     if layers.colour is None or layers.alpha is None:
         plane = layers.alpha if layers.colour is None else layers.colour
         return np.ascontiguousarray(np.asarray(plane, np.uint8)[strip])
-    rows = np.empty((*layers.alpha[strip].shape, 4), np.uint8)
-    parts = [layers.colour[strip], layers.alpha[strip]]
-    cv2.mixChannels(parts, [rows], [0, 0, 1, 1, 2, 2, 3, 3])
-    return rows
+    rows = cv2.cvtColor(layers.colour[strip], cv2.COLOR_RGB2RGBA)
+    cv2.insertChannel(np.ascontiguousarray(layers.alpha[strip]), rows, 3)
+    return np.asarray(rows, np.uint8)
 
 
 def _chunk(kind: bytes, body: list[bytes]) -> Iterator[bytes]:

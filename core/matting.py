@@ -38,7 +38,6 @@ BAND_PX = 4
 MODEL_BAND_PX = 2
 SEPARABILITY_RADIUS_PX = 24
 
-TRUST_SURE = 10.0
 TRUST_SOFT = 1e-3
 """Where the network drew a wide, undecided edge, colour decides."""
 TRUST_SHARP = 3e-3
@@ -66,13 +65,19 @@ class _Solved:
 
 
 def refine(
-    image: Image, mask: Mask, *, deadline_s: float | None = None, threads: int = 1
+    image: Image,
+    mask: Mask,
+    *,
+    seen: Image | None = None,
+    deadline_s: float | None = None,
+    threads: int = 1,
 ) -> tuple[Alpha, str]:
     """Return the alpha matte of `image` and the name of the refinement that made it.
 
     Args:
         image: (H, W, 3) uint8 sRGB.
         mask: (h, w) float32, 0..1, at the network's resolution.
+        seen: the same picture already reduced, if it is: saves reading all of it once more.
         deadline_s: a `time.monotonic()` moment; past it the solver stops where it is.
         threads: how many share the picture's rows; the result does not depend on it.
 
@@ -82,7 +87,7 @@ def refine(
         edge to refine).
     """
     size_px = _solving_size(image, mask)
-    guide = reduced(image, size_px)
+    guide = reduced(image if seen is None else seen, size_px)
     coarse = np.clip(cv2.resize(mask, size_px, interpolation=cv2.INTER_CUBIC), 0, 1)
     solved = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s)
     if solved is None:
@@ -110,25 +115,32 @@ def _solve(
 ) -> _Solved | None:
     """Solve the matte inside the box around everything unknown; None if nothing is."""
     _remove_specks(coarse)
-    sure = _sure(coarse, BAND_PX)
-    box = _box_around(sure == 0, margin_px=SEPARABILITY_RADIUS_PX)
+    unknown = np.asarray(1 - _sure(coarse, BAND_PX), np.uint8)
+    box = _box_around(unknown > 0, margin_px=SEPARABILITY_RADIUS_PX)
     if box is None:
         return None
-    colours = guide[box].astype(np.float32) * np.float32(1 / 255)
-    planes = [np.asarray(plane) for plane in cv2.split(colours)]
-    near, sure_near = coarse[box], sure[box] > 0
-    trust = _trust(planes, near, sharpness[box])
-    trust[sure_near] = TRUST_SURE
-    model = ColourModel(planes, SOLVE_RADIUS_PX, SOLVE_EPSILON)
-    start = model.filter(near)
-    solution, steps = model.solve(near, trust, start, SOLVE_STEPS_MAX, deadline_s)
+    picture = _with_ones(guide[box])
+    near = np.ascontiguousarray(coarse[box])
+    model = ColourModel(picture, SOLVE_RADIUS_PX, SOLVE_EPSILON, unknown[box].copy())
+    trust = _trust(list(cv2.split(picture)[:3]), near, sharpness[box]).reshape(-1)[model.pixels]
+    solution, steps = model.solve(near, trust, SOLVE_STEPS_MAX, deadline_s)
     alpha = coarse.copy()
     alpha[box] = np.clip(solution, 0, 1)
     _remove_specks(alpha)
-    spread = ColourModel(planes, SPREAD_RADIUS_PX, SOLVE_EPSILON).coefficients(alpha[box])
+    undecided = _undecided(alpha)
     coefficients = np.zeros((*coarse.shape, 4), np.float32)
-    coefficients[box] = cv2.merge(spread)
-    return _Solved(alpha, coefficients, _undecided(alpha), "closed-form" if steps else "guided")
+    if undecided[box].any():
+        reach = cv2.dilate(undecided[box], np.ones((3, 3), np.uint8))  # what scaling up looks at
+        spread = ColourModel(picture, SPREAD_RADIUS_PX, SOLVE_EPSILON, np.asarray(reach, np.uint8))
+        coefficients[box] = spread.coefficients(alpha[box])
+    return _Solved(alpha, coefficients, undecided, "closed-form" if steps else "guided")
+
+
+def _with_ones(colours: NDArray[np.uint8]) -> Plane:
+    """Return (h, w, 4) float32, 0..1, with a fourth plane of ones."""
+    return np.asarray(
+        cv2.cvtColor(colours.astype(np.float32) * np.float32(1 / 255), cv2.COLOR_RGB2RGBA)
+    )
 
 
 def _sure(coarse: Plane, band_px: int) -> NDArray[np.uint8]:
@@ -197,21 +209,22 @@ def _scaled_up(alpha: Plane, image: Image) -> Alpha:
 def _apply(image: Image, solved: _Solved, threads: int) -> Alpha:
     """Scale up: the matte itself where it is decided, the colour model where it is not."""
     size_px = (image.shape[0], image.shape[1])
-    alpha = _scaled_up(solved.alpha, image)
     from_rows, from_columns = (
         np.minimum(np.arange(px) * (1 / (px / small_px)), small_px - 1).astype(np.intp)
         for px, small_px in zip(size_px, solved.unknown.shape, strict=True)
     )
-    model = solved.coefficients * np.float32(GAIN / 255)
+    decided = np.where(solved.alpha > HALF, OPAQUE, 0).astype(np.uint8).take(from_columns, axis=1)
+    unknown = solved.unknown.take(from_columns, axis=1)
+    model = solved.coefficients * np.float32(GAIN / OPAQUE)
+    alpha = np.empty(size_px, np.uint8)
 
     def fill(rows: slice) -> None:
-        unknown = solved.unknown[from_rows[rows]]
-        if not unknown.any():
-            return
-        wanted = unknown[:, from_columns]
-        for tile in band_tiles(wanted, rows):
+        sources = from_rows[rows]
+        np.take(decided, sources, axis=0, out=alpha[rows], mode="clip")
+        columns = unknown[sources[0] : sources[-1] + 1].max(0)
+        for tile in band_tiles(columns, rows):
             explained = _explain(image[tile], scaled_up(model, tile, size_px))
-            cv2.copyTo(explained, np.ascontiguousarray(wanted[:, tile[1]]), alpha[tile])
+            cv2.copyTo(explained, unknown[:, tile[1]].take(sources, axis=0), alpha[tile])
 
     each_strip(fill, size_px[0], threads)
     return alpha
@@ -226,4 +239,5 @@ def _explain(colours: Image, model: NDArray[Any]) -> Alpha:
     return np.asarray(levels, np.uint8)
 
 
-GAIN = 255 / (1 - 2 * LEVELS)
+HALF, OPAQUE = 0.5, 255
+GAIN = OPAQUE / (1 - 2 * LEVELS)

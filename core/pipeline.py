@@ -1,6 +1,7 @@
 """The steps in order: decode, segment, refine, decontaminate, compose, encode."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 import cv2
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from core import transparency
 from core.compose import SUBJECT_ALPHA_MIN, compose
-from core.confidence import LOW_RESOLUTION_PX, judge
+from core.confidence import LOW_RESOLUTION_PX, doubt_edge, judge
 from core.cutout import Cutout, Stages, Subject
 from core.decode import decode
 from core.decontaminate import decontaminate
@@ -18,8 +19,9 @@ from core.errors import CoreError, InvalidOptionError, NoForegroundError
 from core.header import ImageLimits, inspect
 from core.matting import refine
 from core.options import CutoutOptions
+from core.parallel import beside
 from core.roi import box_of, place
-from core.segmenter import Segmenter
+from core.segmenter import Prediction, Segmenter
 
 Plane = NDArray[np.uint8]
 
@@ -110,13 +112,12 @@ def extract(
     with stages("segment"):
         prediction = segmenter.segment(region, options.clothes)
     with stages("refine"):
-        if options.refine:
-            alpha, refinement = refine(
-                region, prediction.mask, deadline_s=stages.deadline_s, threads=segmenter.threads
-            )
-        else:
-            alpha, refinement = _scale_up(region, prediction.mask), "none"
-        confidence, reasons = judge(prediction.raw, prediction.mask, alpha, prediction.seen)
+        (alpha, refinement), edge_doubts = beside(
+            partial(_matte, region, prediction, options, stages.deadline_s, segmenter.threads),
+            partial(doubt_edge, prediction.seen, prediction.mask),
+            segmenter.threads,
+        )
+        confidence, reasons = judge(prediction.raw, prediction.mask, alpha, edge_doubts)
         if confidence < options.confidence_min:
             raise NoForegroundError(confidence)
         alpha = place(alpha, box, shown.image.shape)
@@ -124,13 +125,27 @@ def extract(
             alpha = transparency.join(alpha, shown.opacity, options.transparency)
     with stages("decontaminate"):
         if options.decontaminate:
-            foreground = decontaminate(shown.image, alpha, segmenter.threads)
+            seen = prediction.seen if options.roi is None else None
+            foreground = decontaminate(shown.image, alpha, seen=seen, threads=segmenter.threads)
         else:
             foreground = _hide(shown.image, alpha)
         if shown.opacity is not None:
             transparency.restore_own_colours(foreground, decoded.image, alpha, shown.opacity)
     warnings = _warnings(alpha, options)
     return Subject(foreground, alpha, confidence, reasons, warnings, refinement, segmenter.name)
+
+
+def _matte(
+    region: Plane,
+    prediction: Prediction,
+    options: CutoutOptions,
+    deadline_s: float | None,
+    threads: int,
+) -> tuple[Plane, str]:
+    if not options.refine:
+        return _scale_up(region, prediction.mask), "none"
+    seen, mask = prediction.seen, prediction.mask
+    return refine(region, mask, seen=seen, deadline_s=deadline_s, threads=threads)
 
 
 def render(

@@ -1,8 +1,9 @@
 """Weights -> raw prediction -> mask. onnxruntime lives only here."""
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from core.errors import InvalidOptionError, ProviderUnavailableError, WeightsCorruptError
 from core.options import Clothes
+from core.parallel import at_once
 from core.weights import WEIGHTS, Weights, find_weights
 
 Box = tuple[float, float, float, float]
@@ -41,7 +43,8 @@ class Prediction:
     Attributes:
         raw: (n, n) float32, about 0..1, before any stretch: what confidence is judged on.
         mask: (n, n) float32, 0..1, what rembg's session of the same name makes of it.
-        seen: (h, w, 3) uint8, the picture as it was reduced on its way to the network.
+        seen: (h, w, 3) uint8, the picture as it was reduced on its way to the network; at the
+            right and lower border up to half a pixel may be missing, or there twice.
     """
 
     raw: NDArray[np.float32]
@@ -80,9 +83,10 @@ class Segmenter:
             raise InvalidOptionError("clothes", f"{self.name} does not tell clothes apart")
         (wanted,) = self.ort_session.get_outputs()[:1]  # the others are side outputs of training
         (expected,) = self.ort_session.get_inputs()
-        seen, box = _reduce(image, self.weights.input_px * LARGE_SOURCE_GAP)
+        seen, box = _reduce(image, self.weights.input_px * LARGE_SOURCE_GAP, self.threads)
         network_input = _normalised(seen, box, self.weights, self.threads)
         (output,) = self.ort_session.run([wanted.name], {expected.name: network_input})
+        seen = seen[: round(box[3]), : round(box[2])]
         if self.weights.classes:
             return Prediction(*_read_classes(output[0], self.weights.classes, clothes), seen)
         return Prediction(*_read_saliency(output[0, 0], self.weights), seen)
@@ -102,7 +106,8 @@ def prepare(image: NDArray[np.uint8], weights: Weights, threads: int = 1) -> NDA
     Source: `BaseSession.normalize` of rembg 2.0.86, whose numbers it keeps. Averaging a large
     picture in boxes first, as Pillow's own `reducing_gap` does more slowly, is ours.
     """
-    return _normalised(*_reduce(image, weights.input_px * LARGE_SOURCE_GAP), weights, threads)
+    reduced, box = _reduce(image, weights.input_px * LARGE_SOURCE_GAP, threads)
+    return _normalised(reduced, box, weights, threads)
 
 
 def _normalised(
@@ -121,7 +126,6 @@ def _resize(image: NDArray[np.uint8], box: Box, side_px: int, threads: int) -> N
     """Scale `box` of `image` to a square by Lanczos; threads share the rows, to the same result."""
     source = Image.fromarray(image)
     left, top, right, bottom = box
-    cuts = np.linspace(0, side_px, threads + 1).round().astype(int).tolist()
 
     def rows(first: int, last: int) -> NDArray[np.uint8]:
         step = (bottom - top) / side_px
@@ -129,13 +133,16 @@ def _resize(image: NDArray[np.uint8], box: Box, side_px: int, threads: int) -> N
         small = source.resize((side_px, last - first), Image.Resampling.LANCZOS, part)
         return np.asarray(small)
 
-    if threads == 1:
-        return rows(0, side_px)
-    with ThreadPoolExecutor(threads) as pool:
-        return np.concatenate(list(pool.map(rows, cuts[:-1], cuts[1:])))
+    parts = at_once([partial(rows, *cut) for cut in _shares(side_px, threads)], threads)
+    return parts[0] if threads == 1 else np.concatenate(parts)
 
 
-def _reduce(image: NDArray[np.uint8], side_px: int) -> tuple[NDArray[np.uint8], Box]:
+def _shares(rows_px: int, threads: int) -> list[tuple[int, int]]:
+    """Cut so many rows into as many shares as there are threads: first row, and one past last."""
+    return list(pairwise(np.linspace(0, rows_px, threads + 1).round().astype(int).tolist()))
+
+
+def _reduce(image: NDArray[np.uint8], side_px: int, threads: int) -> tuple[NDArray[np.uint8], Box]:
     """Average whole boxes of pixels while at least `side_px` are left, exactly, remainder and all.
 
     Returns:
@@ -147,21 +154,23 @@ def _reduce(image: NDArray[np.uint8], side_px: int) -> tuple[NDArray[np.uint8], 
     box = (0.0, 0.0, width_px / step_x, height_px / step_y)
     if step_x == step_y == 1:
         return image, box
+    whole_x, whole_y = width_px // step_x, height_px // step_y
     reduced = np.empty((-(-height_px // step_y), -(-width_px // step_x), 3), np.uint8)
-    whole_y, whole_x = height_px // step_y, width_px // step_x
-    for rows, source_rows in (
-        (slice(0, whole_y), slice(0, whole_y * step_y)),
-        (slice(whole_y, None), slice(whole_y * step_y, None)),
-    ):
+
+    def average(first: int, last: int) -> None:
+        source = image[first * step_y : last * step_y]
         for columns, source_columns in (
             (slice(0, whole_x), slice(0, whole_x * step_x)),
             (slice(whole_x, None), slice(whole_x * step_x, None)),
         ):
-            target = reduced[rows, columns]
+            target = reduced[first:last, columns]
             if target.size:
-                part = image[source_rows, source_columns]
                 size_px = (target.shape[1], target.shape[0])
+                part = source[:, source_columns]
                 target[:] = cv2.resize(part, size_px, interpolation=cv2.INTER_AREA)
+
+    rows = [*_shares(whole_y, threads), (whole_y, len(reduced))]
+    at_once([partial(average, *share) for share in rows], threads)
     return reduced, box
 
 
