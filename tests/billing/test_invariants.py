@@ -74,6 +74,40 @@ async def test_a_broken_book_is_found(broken_ground: AsyncConnection, name: str)
         assert name in {finding.name for finding in lately if not finding.is_ok}
 
 
+@pytest.mark.parametrize("window", [None, timedelta(minutes=5)])
+async def test_a_grant_that_was_passed_over_is_found_although_nothing_is_left_of_it(
+    broken_ground: AsyncConnection, window: timedelta | None
+) -> None:
+    async with session_on(broken_ground) as db:
+        account = await accounts.create_account(db, name="B", plan="free", actor="test")
+        await ledger.grant_credits(
+            db, account.id, amount=50, source="promo", ref="p", actor="test", reason="x"
+        )
+        jobs = [await captured(db, account.id) for _ in range(12)]
+        assert (await ledger.balance_of(db, account.id)).available == 0
+        # The books are made to say that it was the other's turn, once for each of the two.
+        await db.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        await db.execute(text(HALT.format("credit_grant")))
+        await db.execute(
+            text(
+                "UPDATE credit_grant SET priority = CASE source WHEN 'plan' THEN 90 ELSE 10 END"
+                " WHERE account_id = :account_id"
+            ),
+            {"account_id": account.id},
+        )
+        first = await invariants.check_all(db, account_id=account.id, window=window)
+        await db.execute(
+            text(
+                "UPDATE credit_grant SET priority = 100 - priority WHERE account_id = :account_id"
+            ),
+            {"account_id": account.id},
+        )
+        other = await invariants.check_all(db, account_id=account.id, window=window)
+    counts = sorted(next(f.count for f in found if f.name == "I10") for found in (first, other))
+    assert counts in ([0, 2], [0, 10])  # whichever paid first, the other's turn came after it
+    assert len(jobs) == 12
+
+
 async def test_a_rewritten_audit_event_is_found(broken_ground: AsyncConnection) -> None:
     async with session_on(broken_ground) as db:
         await accounts.create_account(db, name="B", plan="free", actor="test")
