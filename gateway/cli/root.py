@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "account": "Create and list accounts; plans, credits, corrections, statements",
     "key": "Create, rotate and revoke API keys",
     "webhook": "Webhook secrets and alerts; deliveries, and replaying them",
+    "admin": "Say who may sign in to the dashboard",
     "billing": "Check the books; a month of every account as CSV",
     "audit": "Verify the audit trail",
     "doctor": "Say what is missing on this machine",

@@ -19,6 +19,7 @@ from gateway.embedded.stack import (
     DEMO_PLAN,
     DEMO_RATE_PER_MINUTE,
     FIRST_PORT,
+    DemoAccount,
     Stack,
     read_up_file,
 )
@@ -81,6 +82,10 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _password(account: DemoAccount) -> str:
+    return escape(account.admin_password) or "as you have set it"
+
+
 def _print_welcome(screen: Console, stack: Stack, samples: Samples) -> None:
     """Say where it is and give one call in each dialect that can be pasted."""
     if stack.account is None:
@@ -94,6 +99,7 @@ def _print_welcome(screen: Console, stack: Stack, samples: Samples) -> None:
   Account   {stack.account.account_id}, {DEMO_PLAN} plan
   Limits    {DEMO_RATE_PER_MINUTE:,} calls a minute, burst {DEMO_BURST:,},
             {DEMO_CONCURRENCY_MAX} at once: this key's own, above the plan's
+  Admin     {stack.url}/admin as {stack.account.admin_email}, password {_password(stack.account)}
   Facts     {escape(str(stack.up_path))}
   Settings  {escape(str(stack.env_path))}   (read by `cutout account`, `cutout key`, `cutout db`)
   Logs      {escape(str(stack.services.run_dir))}/*.log

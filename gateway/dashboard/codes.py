@@ -12,7 +12,10 @@ from uuid import UUID
 
 import pyotp
 import segno
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from billing import audit
+from billing.staff_tables import AdminUser
 from gateway.settings import Settings
 
 ISSUER: Final = "Cutout Gateway"
@@ -40,6 +43,12 @@ def step_of_code(secret: str, code: str, at: datetime, *, last_step: int) -> int
         if step > last_step and hmac.compare_digest(expected.encode(), digits.encode()):
             return step
     return None
+
+
+async def forget_codes(db: AsyncSession, user: AdminUser, *, actor: str) -> None:
+    """Ask for no code any more; what the app has of the old secret is worth nothing from now on."""
+    user.is_totp_on, user.totp_version = False, user.totp_version + 1
+    await audit.record(db, actor=actor, action="admin.codes_off", object_name=f"admin:{user.email}")
 
 
 def picture_of(secret: str, email: str) -> str:

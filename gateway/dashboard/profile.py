@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import audit
 from billing.db import SessionFactory
 from billing.staff_tables import AdminUser
-from gateway.dashboard.codes import picture_of, secret_of, step_of_code
+from gateway.dashboard.codes import forget_codes, picture_of, secret_of, step_of_code
 from gateway.dashboard.staff import Staff, is_password_of, set_password
 from gateway.settings import Settings
 from gateway.web.pages import HEADERS, page
@@ -67,7 +67,12 @@ class ProfileController(Controller):
             if step is None:
                 raise FormError("This is not the code that the app shows now.")
             user.is_totp_on, user.totp_last_step = True, step
-            await _note(db, staff, "admin.codes_on")
+            await audit.record(
+                db,
+                actor=staff.actor,
+                action="admin.codes_on",
+                object_name=f"admin:{staff.email}",
+            )
         return Redirect(HERE, status_code=303, headers=HEADERS)
 
     @post("/codes/off", opt={"role": "viewer"}, status_code=303)
@@ -81,8 +86,7 @@ class ProfileController(Controller):
         async with sessions.begin() as db:
             user = await _own(db, staff)
             await _check_password(user, form)
-            user.is_totp_on, user.totp_version = False, user.totp_version + 1
-            await _note(db, staff, "admin.codes_off")
+            await forget_codes(db, user, actor=staff.actor)
         return Redirect(HERE, status_code=303, headers=HEADERS)
 
 
@@ -93,7 +97,3 @@ async def _own(db: AsyncSession, staff: Staff) -> AdminUser:
 async def _check_password(user: AdminUser, form: Any) -> None:
     if not await is_password_of(user, str(form.get("password", ""))):
         raise FormError("The password is wrong.")
-
-
-async def _note(db: AsyncSession, staff: Staff, action: str) -> None:
-    await audit.record(db, actor=staff.actor, action=action, object_name=f"admin:{staff.email}")

@@ -39,12 +39,21 @@ DEMO_PLAN: Final = "growth"
 DEMO_RATE_PER_MINUTE: Final = 6_000
 DEMO_BURST: Final = 1_000
 DEMO_CONCURRENCY_MAX: Final = 512
+# The key behind the page at `/`: for a person who tries pictures, not for a program.
+PLAYGROUND_RATE_PER_MINUTE: Final = 30
+PLAYGROUND_BURST: Final = 10
+PLAYGROUND_CONCURRENCY_MAX: Final = 4
+PLAYGROUND_BUDGET_CREDITS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class DemoAccount:
     account_id: str
     api_key: str
+    admin_email: str
+    admin_password: str
+    """Empty once the owner has chosen another."""
+    playground_key: str
 
 
 class Stack:
@@ -100,7 +109,7 @@ class Stack:
         on_step("migrations and demo account")
         self.account = self._prepare(environment)
         on_step("gateway and worker")
-        self._start_children(environment)
+        self._start_children(environment | {"CUTOUT_PLAYGROUND_KEY": self.account.playground_key})
         self._write_up_file()
 
     def tend(self, stop: Event, on_restart: Callable[[str], None]) -> None:
@@ -242,6 +251,8 @@ class Stack:
             "database_owner_url": self.services.database_owner_url,
             "redis_url": self.services.redis_url,
             "admin_url": f"{self.url}/admin",
+            "admin_email": self.account.admin_email,
+            "admin_password": self.account.admin_password,
             "pids": {"up": os.getpid(), **self.services.pids, **children},
         }
         self._write_private(self.up_path, json.dumps(facts, indent=2) + "\n")

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from litestar import Controller, Request, Response, get
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 
 WEB: Final = files("gateway.web")
 PACKAGES: Final = WEB / "node_modules"
@@ -102,7 +103,7 @@ class AssetsController(Controller):
     path = "/assets"
 
     @get("/{name:str}", sync_to_thread=False)
-    def read_asset(self, request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+    def read_asset(self, request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         try:
             asset = asset_of(name)
         except LookupError:

@@ -10,6 +10,7 @@ import pytest
 from httpx import AsyncClient
 from litestar import Litestar
 from PIL import Image
+from playwright.async_api import Browser
 
 from billing.db import SessionFactory
 from billing.ledger import balance_of
@@ -18,6 +19,7 @@ from gateway import jobs
 from gateway.app import House, create_app
 from gateway.settings import Settings
 from tests.conftest import encoded_photograph
+from tests.gateway.faces import PHONE, Visit, launched, new_context, new_staff, served_app
 from tests.gateway.web import (
     PUBLIC_URL,
     Customer,
@@ -69,6 +71,54 @@ async def make_client(
             return client, await open_account(settings, app.state.house.sessions, **(key or {}))
 
         yield make
+
+
+@pytest.fixture
+async def served(app: Litestar) -> AsyncIterator[str]:
+    """Give the address of the app, served on a free port of this machine."""
+    async with served_app(app) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Give the one Chromium of this run; each visit has a context of its own."""
+    async with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def visit(browser: Browser, served: str) -> AsyncIterator[Visit]:
+    """Visit the app at a desk; fails on any complaint, refused content, or foreign request."""
+    context = await new_context(browser)
+    visit = Visit(await context.new_page(), served)
+    visit.listen()
+    yield visit
+    await context.close()
+    visit.check()
+
+
+@pytest.fixture
+async def phone_visit(browser: Browser, served: str) -> AsyncIterator[Visit]:
+    """Visit the same on a telephone."""
+    context = await new_context(browser, PHONE)
+    visit = Visit(await context.new_page(), served)
+    visit.listen()
+    yield visit
+    await context.close()
+    visit.check()
+
+
+@pytest.fixture
+def signed_in(house: House, visit: Visit) -> Callable[[str], Awaitable[str]]:
+    """Sign the visit in with a role; gives the email."""
+
+    async def sign_in(role: str) -> str:
+        email = await new_staff(house.sessions, role)
+        await visit.sign_in(email)
+        return email
+
+    return sign_in
 
 
 @pytest.fixture
