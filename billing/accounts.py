@@ -21,7 +21,9 @@ async def create_account(
     name: str,
     plan: str,
     credit_limit: int = 0,
+    account_id: UUID | None = None,
     actor: str,
+    reason: str = "",
     at: datetime | None = None,
 ) -> Account:
     """Open an account on a plan; its first period begins now.
@@ -34,7 +36,7 @@ async def create_account(
     await ensure_plans(db)
     version = await current_version(db, plan)
     now = at or (await db.execute(select(func.clock_timestamp()))).scalar_one()
-    account = Account(id=uuid4(), name=name, status="active")
+    account = Account(id=account_id or uuid4(), name=name, status="active")
     db.add(account)
     await db.flush()
     db.add(CreditAccount(account_id=account.id, credit_limit=credit_limit, advanced_at=now))
@@ -54,6 +56,7 @@ async def create_account(
         action="account.create",
         object_name=f"account {account.id}",
         account_id=account.id,
+        reason=reason,
         after={"name": name, "plan": plan, "credit_limit": credit_limit},
     )
     return account

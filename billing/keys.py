@@ -18,7 +18,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, func, select, text
+from sqlalchemy import ColumnElement, Row, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import audit
@@ -137,7 +137,9 @@ async def create_key(
     ip_allow: Iterable[str] | None = None,
     budget_credits: int | None = None,
     expires_at: datetime | None = None,
+    api_key_id: UUID | None = None,
     actor: str,
+    reason: str = "",
 ) -> tuple[ApiKey, str]:
     """Make a key and return it with its text, which is kept nowhere.
 
@@ -146,7 +148,7 @@ async def create_key(
     if env not in PREFIXES or not set(scopes) or not set(scopes) <= SCOPES:
         raise InvalidOperationError("env or scopes are not among those there are")
     key = ApiKey(
-        id=uuid4(),
+        id=api_key_id or uuid4(),
         account_id=account_id,
         env=env,
         name=name,
@@ -162,7 +164,7 @@ async def create_key(
     plaintext = _write_secret(key, hasher)
     db.add(key)
     await db.flush()
-    await _audit(db, key, "key.create", actor=actor, after=_told(key))
+    await _audit(db, key, "key.create", actor=actor, reason=reason, after=_told(key))
     return key, plaintext
 
 
@@ -211,33 +213,53 @@ async def authenticate(
         KeyRevokedError: revoked, expired, or rotated longer ago than its grace.
         KeyAddressError: it is not to be used from `address`.
     """
-    row = (
-        await db.execute(
-            select(ApiKey, Account.status, PlanVersion, func.clock_timestamp().label("now"))
-            .join(Account, Account.id == ApiKey.account_id)
-            .outerjoin(
-                Subscription,
-                (Subscription.account_id == Account.id) & Subscription.ended_at.is_(None),
-            )
-            .outerjoin(PlanVersion, PlanVersion.id == Subscription.plan_version_id)
-            .where(ApiKey.key_id == key_id_from(plaintext))
-            .execution_options(populate_existing=True)
-        )
-    ).one_or_none()
+    row = await look_up_key(db, ApiKey.key_id == key_id_from(plaintext))
     if row is None:
         raise UnknownKeyError
     key: ApiKey = row.ApiKey
     digest = hasher.hash(plaintext, key.pepper_version)
     if digest is None or not hmac.compare_digest(digest, key.key_hash):
         raise UnknownKeyError
-    ends = [end for end in (key.revoked_at, key.expires_at, key.grace_until) if end is not None]
-    if row.PlanVersion is None or (ends and min(ends) <= row.now):
+    check_key(row, address)
+    if key.last_used_at is None or key.last_used_at < row.now - TOUCH_AFTER:
+        await db.execute(TOUCH, {"id": key.id})
+    return facts_from(row)
+
+
+async def look_up_key(db: AsyncSession, is_it: ColumnElement[bool]) -> Row[Any] | None:
+    """Find a key with all that decides over it."""
+    found = await db.execute(
+        select(ApiKey, Account.status, PlanVersion, func.clock_timestamp().label("now"))
+        .join(Account, Account.id == ApiKey.account_id)
+        .outerjoin(
+            Subscription,
+            (Subscription.account_id == Account.id) & Subscription.ended_at.is_(None),
+        )
+        .outerjoin(PlanVersion, PlanVersion.id == Subscription.plan_version_id)
+        .where(is_it)
+        .execution_options(populate_existing=True)
+    )
+    return found.one_or_none()
+
+
+def check_key(row: Row[Any], address: str | None) -> None:
+    """Refuse a key that has ended, or is not to be used from `address`."""
+    key: ApiKey = row.ApiKey
+    if row.PlanVersion is None or has_ended(key, row.now):
         raise KeyRevokedError
     if key.ip_allow is not None and not _is_allowed(address, key.ip_allow):
         raise KeyAddressError
-    if key.last_used_at is None or key.last_used_at < row.now - TOUCH_AFTER:
-        await db.execute(TOUCH, {"id": key.id})
-    return _facts_from(row)
+
+
+def end_of(key: ApiKey) -> datetime | None:
+    """Tell when a key ends or ended; None where nobody has said so."""
+    ends = [end for end in (key.revoked_at, key.expires_at, key.grace_until) if end is not None]
+    return min(ends, default=None)
+
+
+def has_ended(key: ApiKey, now: datetime) -> bool:
+    end = end_of(key)
+    return end is not None and end <= now
 
 
 def _is_allowed(address: str | None, networks: Iterable[str]) -> bool:
@@ -251,7 +273,7 @@ def _is_allowed(address: str | None, networks: Iterable[str]) -> bool:
     return any((mapped or client) in ip_network(network) for network in networks)
 
 
-def _facts_from(row: Row[Any]) -> KeyFacts:
+def facts_from(row: Row[Any]) -> KeyFacts:
     key: ApiKey = row.ApiKey
     plan: PlanVersion = row.PlanVersion
     queue_class = "priority" if key.env == "enterprise" else plan.queue_class
@@ -279,6 +301,7 @@ async def rotate_key(
     *,
     grace: timedelta = GRACE_DEFAULT,
     actor: str,
+    reason: str = "",
 ) -> tuple[ApiKey, str]:
     """Make a key that takes this one's place; the old text works for `grace` more.
 
@@ -302,7 +325,8 @@ async def rotate_key(
     db.add(new)
     old.grace_until = (await db.execute(select(func.clock_timestamp() + grace))).scalar_one()
     await db.flush()
-    await _audit(db, old, "key.rotate", actor=actor, after={"rotated_to": str(new.id)})
+    after = {"rotated_to": str(new.id)}
+    await _audit(db, old, "key.rotate", actor=actor, reason=reason, after=after)
     return new, plaintext
 
 

@@ -36,7 +36,12 @@ class PlanChange:
 
 
 async def preview_change(
-    db: AsyncSession, account_id: UUID, plan: str, *, at: datetime | None = None
+    db: AsyncSession,
+    account_id: UUID,
+    plan: str,
+    *,
+    is_at_period_end: bool = False,
+    at: datetime | None = None,
 ) -> PlanChange:
     """Tell what `change_plan` would do now.
 
@@ -44,7 +49,7 @@ async def preview_change(
         InvalidOperationError: there is no such plan, the account is closed, or it is on that plan.
     """
     moment = await advance(db, account_id, at=at)
-    return (await _plan_change(db, account_id, plan, moment))[0]
+    return (await _plan_change(db, account_id, plan, moment, is_at_period_end=is_at_period_end))[0]
 
 
 async def change_plan(
@@ -52,16 +57,21 @@ async def change_plan(
     account_id: UUID,
     plan: str,
     *,
+    is_at_period_end: bool = False,
     actor: str,
     reason: str = "",
     at: datetime | None = None,
 ) -> PlanChange:
     """Move an account to a plan: to a larger one now, to any other at the period's end.
 
+    `is_at_period_end` lets a larger one wait too.
+
     Raises as `preview_change` does.
     """
     moment = await advance(db, account_id, at=at)
-    change, subscription, target = await _plan_change(db, account_id, plan, moment)
+    change, subscription, target = await _plan_change(
+        db, account_id, plan, moment, is_at_period_end=is_at_period_end
+    )
     if change.is_immediate:
         await _upgrade(db, subscription, target, change, actor=actor, reason=reason)
     else:
@@ -85,7 +95,12 @@ async def change_plan(
 
 
 async def cancel_change(
-    db: AsyncSession, account_id: UUID, *, actor: str, at: datetime | None = None
+    db: AsyncSession,
+    account_id: UUID,
+    *,
+    actor: str,
+    reason: str = "",
+    at: datetime | None = None,
 ) -> None:
     """Stay on the plan that the account is on.
 
@@ -104,11 +119,12 @@ async def cancel_change(
         action="subscription.cancel_change",
         object_name=f"account {account_id}",
         account_id=account_id,
+        reason=reason,
     )
 
 
 async def _plan_change(
-    db: AsyncSession, account_id: UUID, plan: str, moment: datetime
+    db: AsyncSession, account_id: UUID, plan: str, moment: datetime, *, is_at_period_end: bool
 ) -> tuple[PlanChange, Subscription, PlanVersion]:
     subscription = await live_subscription(db, account_id)
     if subscription is None:
@@ -117,7 +133,7 @@ async def _plan_change(
     target = await current_version(db, plan)
     if target.id == now_on.id:
         raise InvalidOperationError(f"the account is on {plan} already")
-    is_upgrade = target.monthly_credits > now_on.monthly_credits
+    is_upgrade = target.monthly_credits > now_on.monthly_credits and not is_at_period_end
     change = PlanChange(
         plan_from=now_on.plan,
         plan_to=target.plan,
