@@ -33,7 +33,7 @@ ADJECTIVES: Final = ("Amber", "Blue", "Brisk", "Calm", "Clear", "Coral", "Early"
 NOUNS: Final = ("Atlas", "Bakery", "Camera", "Depot", "Frame", "Garden", "Harbor", "Studio")
 ENDINGS: Final = ("GmbH", "Ltd", "Inc", "& Co", "Shop", "Labs")
 FAILURES: Final = ("unreadable_image", "no_foreground", "deadline_exceeded", "internal_error")
-STAFF: Final = ("admin:olga@example.com", "admin:finn@example.com", "admin:sam@example.com")
+STAFF: Final = ("staff:olga@example.com", "staff:finn@example.com", "staff:sam@example.com")
 RECEIVER: Final = "https://hooks.example.com/cutout"
 TTL: Final = {plan: columns[-1] for plan, columns in DEFAULT_PLANS.items()}
 
