@@ -84,6 +84,17 @@ class AccountNote(Base):
     body: Mapped[str]
 
 
+class AdminAct(Base):
+    """An act of a person that was done, under the id that its form was made with."""
+
+    __tablename__ = "admin_act"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    actor: Mapped[str]
+    action: Mapped[str]
+
+
 class AdminSession(Base):
     """A signed-in browser, known by the hash of its cookie."""
 

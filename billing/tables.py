@@ -105,8 +105,7 @@ class Subscription(Base):
     __table_args__ = (
         CheckConstraint("period_start < period_end", name="period_forward"),
         Index(
-            "uq_subscription_live",
-            "account_id",
+            *("uq_subscription_live", "account_id"),
             unique=True,
             postgresql_where=text("ended_at IS NULL"),
         ),
@@ -210,6 +209,11 @@ class CreditGrant(Base):
             "seq",
             postgresql_where=text("closed_at IS NULL"),
         ),
+        # What was given on which day, for the overview; none of it changes once it has begun.
+        Index(
+            *("ix_credit_grant_activated_at", "activated_at"),
+            postgresql_include=["source", "amount"],
+        ),
         {"postgresql_with": {"fillfactor": "50"}},
     )
 
@@ -277,7 +281,15 @@ class LedgerEntry(Base):
     """One line of a transaction: an amount into (or, negative, out of) a bucket. Never changed."""
 
     __tablename__ = "ledger_entry"
-    __table_args__ = (CheckConstraint("amount <> 0", name="amount_not_zero"),)
+    __table_args__ = (
+        CheckConstraint("amount <> 0", name="amount_not_zero"),
+        # Credits that ended, for the overview; holds and captures write none of them.
+        Index(
+            *("ix_ledger_entry_ended", "txn_id"),
+            postgresql_include=["bucket", "amount"],
+            postgresql_where=text("amount > 0 AND bucket IN ('issued', 'expired')"),
+        ),
+    )
 
     txn_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     line: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
@@ -301,6 +313,12 @@ class Hold(Base):
             postgresql_where=text("settled_at IS NOT NULL"),
         ),
         Index("ix_hold_open", "account_id", postgresql_where=text("state = 'held'")),
+        # What was used when and by whom, for the overview.
+        Index(
+            *("ix_hold_settled_at", "settled_at"),
+            postgresql_include=["account_id", "state", "amount"],
+            postgresql_where=text("settled_at IS NOT NULL"),
+        ),
     )
 
     job_id: Mapped[UUID] = mapped_column(primary_key=True)

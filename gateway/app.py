@@ -19,6 +19,7 @@ from billing.keys import KeyHasher
 from gateway.admission import Admission
 from gateway.auth import Authenticator
 from gateway.cutouts import Cutouts
+from gateway.dashboard.remembered import Remembered
 from gateway.dashboard.router import admin_router
 from gateway.dashboard.sessions import StaffSessions
 from gateway.dialects.account import AccountController
@@ -38,6 +39,8 @@ from gateway.limits import Limits
 from gateway.links import Links
 from gateway.outbox import Bell
 from gateway.playground.front import FrontController
+from gateway.presence import announced
+from gateway.refusal_counts import RefusalCounts
 from gateway.settings import Settings
 from gateway.shares import Shares
 from gateway.storage import Storage
@@ -58,6 +61,7 @@ class House:
     cutouts: Cutouts
     metrics: Metrics
     staff_sessions: StaffSessions
+    refusal_counts: RefusalCounts
 
     @classmethod
     def build(cls, settings: Settings) -> Self:
@@ -83,6 +87,7 @@ class House:
             cutouts=cutouts,
             metrics=Metrics(admission),
             staff_sessions=StaffSessions.from_settings(settings, sessions),
+            refusal_counts=RefusalCounts(sessions),
         )
 
     @asynccontextmanager
@@ -90,7 +95,14 @@ class House:
         """Warm the models up before the first request; let what was begun be settled at the end."""
         try:
             await self.cutouts.inference.start()
-            yield
+            presence = announced(
+                str(self.settings.redis_url),
+                "gateway",
+                slots=self.settings.inference_slots,
+                models=lambda: self.cutouts.inference.providers,
+            )
+            async with self.refusal_counts.kept(), presence:
+                yield
         finally:
             await self.cutouts.close()
             self.cutouts.inference.close()
@@ -112,6 +124,8 @@ class House:
             "settings": settings,
             "sessions": self.sessions,
             "staff_sessions": self.staff_sessions,
+            "redis": self.redis,
+            "remembered": Remembered(),
             "door": door,
             "cutouts": self.cutouts,
             "storage": self.cutouts.storage,
@@ -152,7 +166,7 @@ def create_app(settings: Settings) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
-    app.asgi_handler = Envelope(app.asgi_handler, house.metrics)
+    app.asgi_handler = Envelope(app.asgi_handler, house.metrics, house.refusal_counts)
     return app
 
 

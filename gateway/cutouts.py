@@ -84,7 +84,11 @@ class Cutouts:
             if opened.is_replayed:
                 return _first_answer(opened)
             order = Order(request.source, options_for(request), request.background)
-            job, balance = await self._attempts.answer(opened.job, order)
+            try:
+                job, balance = await self._attempts.answer(opened.job, order)
+            except Exception as exc:
+                vars(exc)["job_id"] = opened.job.id  # it failed, and was not refused
+                raise
         return Finished.of(job, balance, is_replayed=False)
 
     async def replay(self, request: CutoutRequest) -> Finished | None:

@@ -17,8 +17,12 @@ from gateway.dialects.facts import STATE_KEY, RequestFacts, request_id_from
 from gateway.dialects.shapes import dialect_of
 from gateway.health import Metrics
 from gateway.limits import rate_limit_headers
+from gateway.refusal_counts import RefusalCounts
 
 REQUEST_ID: Final = b"x-request-id"
+OK: Final = "ok"
+ASKING: Final = {("POST", "codia"), ("POST", "revid")}
+"""Whoever sends something to a dialect asks for a cutout."""
 
 log = structlog.get_logger()
 
@@ -26,9 +30,10 @@ log = structlog.get_logger()
 class Envelope:
     """An ASGI app around an ASGI app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, refusal_counts: RefusalCounts) -> None:
         self._app = app
         self._metrics = metrics
+        self._refusal_counts = refusal_counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -61,6 +66,8 @@ class Envelope:
         dialect = dialect_of(path)
         self._metrics.note_request(dialect, status, facts.code, took_s)
         self._metrics.note_cutout(facts.charged_credits, facts.stages_ms)
+        if (scope["method"], dialect) in ASKING and facts.code != OK and facts.job_id is None:
+            self._refusal_counts.note(dialect, facts.code)
         log.info(
             "request.finished",
             method=scope["method"],

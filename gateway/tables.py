@@ -109,6 +109,15 @@ class Job(Base):
             "result_expires_at",
             postgresql_where=text("state = 'succeeded' AND purged_at IS NULL"),
         ),
+        # The dashboard: the newest first, of all or of one account; calls and their times by day.
+        Index("ix_job_created_at", "created_at", "id"),
+        Index("ix_job_account_id_created_at", "account_id", "created_at"),
+        Index(
+            "ix_job_finished_at",
+            "finished_at",
+            postgresql_include=["state", "created_at", "started_at"],
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -283,3 +292,15 @@ class WebhookAttempt(Base):
     status: Mapped[int | None] = mapped_column(Integer)
     outcome: Mapped[str | None]
     """None: it was begun, and whoever made it never came back to say how it went."""
+
+
+class RefusalCount(Base):
+    """Calls for cutouts that were refused before they became a job, by hour (UTC)."""
+
+    __tablename__ = "refusal_count"
+    __table_args__ = (CheckConstraint("calls > 0", name="calls_positive"),)
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    dialect: Mapped[str] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(primary_key=True)
+    calls: Mapped[int]

@@ -51,6 +51,7 @@ def answer_problem(request: AnyRequest, exc: Exception) -> Response[Any]:
         log.error("request.failed", exc_info=exc)
     facts = facts_of(request)
     facts.code = problem.code
+    facts.job_id = facts.job_id or vars(exc).get("job_id")
     if isinstance(exc, RateLimitedError):
         facts.limit = exc.state or facts.limit
     _, shape = _dialect(request.scope["path"])
