@@ -18,6 +18,8 @@ from billing.db import SessionFactory, make_engine, make_sessions
 from billing.keys import KeyHasher
 from gateway.admission import Admission
 from gateway.auth import Authenticator
+from gateway.console.router import console_router
+from gateway.console.sessions import ConsoleSessions
 from gateway.cutouts import Cutouts
 from gateway.dashboard.remembered import Remembered
 from gateway.dashboard.router import admin_router
@@ -38,6 +40,7 @@ from gateway.inference import Inference
 from gateway.limits import Limits
 from gateway.links import Links
 from gateway.outbox import Bell
+from gateway.playground.demo import DemoController
 from gateway.playground.front import FrontController
 from gateway.presence import announced
 from gateway.refusal_counts import RefusalCounts
@@ -61,6 +64,9 @@ class House:
     cutouts: Cutouts
     metrics: Metrics
     staff_sessions: StaffSessions
+    console_sessions: ConsoleSessions
+    limits: Limits
+    authenticator: Authenticator
     refusal_counts: RefusalCounts
 
     @classmethod
@@ -71,6 +77,7 @@ class House:
         sessions = make_sessions(engine)
         admission = Admission(settings)
         redis_url = str(settings.redis_url)
+        redis = Redis.from_url(redis_url)
         cutouts = Cutouts(
             sessions=sessions,
             storage=Storage.from_url(settings.storage_url),
@@ -83,10 +90,13 @@ class House:
             settings=settings,
             engine=engine,
             sessions=sessions,
-            redis=Redis.from_url(redis_url),
+            redis=redis,
             cutouts=cutouts,
             metrics=Metrics(admission),
             staff_sessions=StaffSessions.from_settings(settings, sessions),
+            console_sessions=ConsoleSessions.from_settings(settings, sessions),
+            limits=Limits(redis, settings),
+            authenticator=Authenticator(sessions, KeyHasher(settings.peppers)),
             refusal_counts=RefusalCounts(sessions),
         )
 
@@ -114,8 +124,8 @@ class House:
         """Name what handlers ask for."""
         settings = self.settings
         door = Door(
-            authenticator=Authenticator(self.sessions, KeyHasher(settings.peppers)),
-            limits=Limits(self.redis, settings),
+            authenticator=self.authenticator,
+            limits=self.limits,
             sessions=self.sessions,
             upload_bytes_max=settings.upload_bytes_max,
             body_bytes_max=settings.upload_bytes_max + FORM_SLACK_BYTES,
@@ -124,6 +134,9 @@ class House:
             "settings": settings,
             "sessions": self.sessions,
             "staff_sessions": self.staff_sessions,
+            "console_sessions": self.console_sessions,
+            "limits": self.limits,
+            "authenticator": self.authenticator,
             "redis": self.redis,
             "remembered": Remembered(),
             "door": door,
@@ -155,8 +168,10 @@ def create_app(settings: Settings) -> Litestar:
             SchemaController,
             HealthController,
             FrontController,
+            DemoController,
             AssetsController,
             admin_router,
+            console_router,
         ],
         dependencies={name: _given(thing) for name, thing in house.dependencies().items()},
         exception_handlers={Exception: _answer},

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     webhook_secret: Secret | None = None
     """What the accounts' webhook secrets are derived from; `link_secret` where unset."""
 
+    playground_key: SecretStr | None = None
+    """What the page at `/` pays with for its visitors; without one it asks each for a key."""
+
     # Weights and inference.
     weights_dir: Path | None = Field(default_factory=rembg_weights_dir)
     """Folder of `.onnx` files, each checked against its SHA-256; rembg's where unset."""
@@ -109,6 +112,8 @@ class Settings(BaseSettings):
     lease: PositiveSpan = timedelta(seconds=15)
     heartbeat: PositiveSpan = timedelta(seconds=5)
     job_attempts_max: Positive = 3
+    failed_source_ttl: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(hours=24)
+    """How long the upload of a failed asynchronous job is kept, so that it can be run again."""
     sweep_interval: PositiveSpan = timedelta(seconds=1)
     link_ttl: PositiveSpan = timedelta(hours=1)
     idempotency_ttl: PositiveSpan = timedelta(hours=24)

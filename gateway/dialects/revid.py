@@ -99,6 +99,38 @@ def answer_task(job: Job, settings: Settings) -> Response[dict[str, Any]]:
     return Response(task_document(job, settings.public_url), headers=headers)
 
 
+async def accept_task(
+    request: AnyRequest, caller: Caller, reception: Reception
+) -> Response[dict[str, Any]]:
+    """Store the upload, commit the task and its hold, and answer at once."""
+    kind = body_kind(request, MULTIPART)
+    async with reception.read(request, caller, kind, OptionsForm, FILE_NAMES) as body:
+        form = parse_form(body.fields, OptionsForm, is_text=True)
+        if body.file is None:
+            raise InvalidRequestError("missing required field file")
+        asked = reception.ask(caller, body, form, dialect=DIALECT, model=DEFAULT_MODEL)
+        submitted = await reception.cutouts.submit(await reception.with_options(asked, body, form))
+    facts_of(request).job_id = submitted.job_id
+    headers = credit_headers(
+        submitted.balance,
+        held=0 if submitted.is_replayed else submitted.price_credits,
+        is_replayed=submitted.is_replayed,
+    )
+    return Response(created_document(submitted.job_id), headers=headers)
+
+
+async def cancel_waiting(job: Job, caller: Caller, cutouts: Cutouts) -> Job:
+    """Cancel a task that waits.
+
+    Raises:
+        JobBegunError: it is in work, and goes on.
+    """
+    job = await cutouts.cancel(job.id, caller.key.account_id)
+    if not job.has_ended:
+        raise JobBegunError
+    return job
+
+
 def _seconds(wait: str) -> float:
     """Read `?wait=`, at most `WAIT_S_MAX`.
 
@@ -126,23 +158,7 @@ class RevidController(Controller):
         caller: NamedDependency[Caller],
         reception: NamedDependency[Reception],
     ) -> Response[dict[str, Any]]:
-        """Store the upload, commit the task and its hold, and answer at once."""
-        kind = body_kind(request, MULTIPART)
-        async with reception.read(request, caller, kind, OptionsForm, FILE_NAMES) as body:
-            form = parse_form(body.fields, OptionsForm, is_text=True)
-            if body.file is None:
-                raise InvalidRequestError("missing required field file")
-            asked = reception.ask(caller, body, form, dialect=DIALECT, model=DEFAULT_MODEL)
-            submitted = await reception.cutouts.submit(
-                await reception.with_options(asked, body, form)
-            )
-        facts_of(request).job_id = submitted.job_id
-        headers = credit_headers(
-            submitted.balance,
-            held=0 if submitted.is_replayed else submitted.price_credits,
-            is_replayed=submitted.is_replayed,
-        )
-        return Response(created_document(submitted.job_id), headers=headers)
+        return await accept_task(request, caller, reception)
 
     @get("/api/get/{task_id:str}", dependencies={"job": Provide(readable_task)})
     async def read_task(
@@ -175,10 +191,7 @@ class RevidController(Controller):
         Raises:
             JobBegunError: it is in work, and goes on.
         """
-        job = await cutouts.cancel(job.id, caller.key.account_id)
-        if not job.has_ended:
-            raise JobBegunError
-        return answer_task(job, settings)
+        return answer_task(await cancel_waiting(job, caller, cutouts), settings)
 
     @route(
         "/output/{filename:str}",

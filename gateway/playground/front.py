@@ -1,43 +1,61 @@
-"""The page at `/`, for whoever opens the gateway's address in a browser: what to call, and how.
+"""The page at `/`: try it on a picture, and see what to call for the same from a program."""
 
-Nothing on it comes from outside: its policy lets in one style sheet of our own and no script.
-"""
-
-from html import escape
-from importlib.resources import files
-from string import Template
+from dataclasses import dataclass
 from typing import Any, Final
 
-from litestar import Controller, HttpMethod, MediaType, Request, Response, get, route
+from litestar import Controller, HttpMethod, MediaType, Request, Response, route
 from litestar.di import NamedDependency
 
+from billing.pricing import price_of
+from core import WEIGHTS
+from core.weights import is_installed
+from gateway.playground.demo import has_demo_key
 from gateway.settings import Settings
+from gateway.web.pages import HEADERS, page
 
-HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none';"
-        " frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-}
-PAGE: Final = Template((files(__package__) / "front.html").read_text(encoding="utf-8"))
-STYLE: Final = (files(__package__) / "front.css").read_bytes()
+TEMPLATE: Final = "playground/page.html"
+SAMPLES: Final = (
+    ("astronaut.jpg", "a portrait"),
+    ("coffee.jpg", "a cup of coffee"),
+    ("chelsea.jpg", "a cat"),
+)
+MIB: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """One line of the page's choice of models."""
+
+    name: str
+    good_for: str
+    is_installed: bool
 
 
 class FrontController(Controller):
-    @route(
-        "/",
-        http_method=[HttpMethod.GET, HttpMethod.HEAD],
-        media_type=MediaType.HTML,
-        sync_to_thread=False,
-    )
+    @route("/", http_method=[HttpMethod.GET, HttpMethod.HEAD], sync_to_thread=False)
     def read_page(
         self, request: Request[Any, Any, Any], settings: NamedDependency[Settings]
     ) -> Response[str]:
-        is_head = request.method == HttpMethod.HEAD
-        page = "" if is_head else PAGE.substitute(url=escape(settings.public_url))
-        return Response(page, headers=HEADERS, media_type=MediaType.HTML)
+        if request.method == HttpMethod.HEAD:
+            return Response("", headers=HEADERS, media_type=MediaType.HTML)
+        return page(
+            TEMPLATE,
+            url=settings.public_url.rstrip("/"),
+            has_demo_key=has_demo_key(settings),
+            price_credits=price_of("live"),
+            upload_bytes_max=settings.upload_bytes_max,
+            upload_mib_max=settings.upload_bytes_max // MIB,
+            models=model_choices(settings),
+            samples=SAMPLES,
+        )
 
-    @get("/front.css", sync_to_thread=False)
-    def read_style(self) -> Response[bytes]:
-        return Response(STYLE, headers=HEADERS, media_type="text/css")
+
+def model_choices(settings: Settings) -> list[ModelChoice]:
+    """Name the models that can be asked for here: those that would be refused are left out."""
+    choices = [
+        ModelChoice(row.name, row.good_for, is_installed(row.name, settings.weights_dir))
+        for row in WEIGHTS.values()
+    ]
+    if settings.missing_weights == "substitute":
+        return choices
+    return [choice for choice in choices if choice.is_installed]

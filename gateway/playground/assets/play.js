@@ -1,0 +1,270 @@
+// The page itself: a picture comes in, its way is told, the cutout is shown, and the calls for it.
+
+const part = (id) => document.getElementById(id);
+const bench = part("bench");
+const GATEWAY = bench.dataset.url;
+const BYTES_MAX = Number(bench.dataset.bytesMax);
+const IS_DEMO = "demo" in bench.dataset;
+const EXTENSIONS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
+
+const viewer = new Viewer((scale) => {
+  part("zoom").textContent = `${Math.round(scale * 100)} %`;
+});
+let picture = null; // { file, name, path, url }
+let removal = null;
+let shown = []; // object URLs to be given back
+
+// ---- What the stage shows: empty, working, refused, done.
+
+function show(state) {
+  part("stage").dataset.state = state;
+  part("prompt").hidden = state !== "empty";
+  part("working").hidden = state !== "working";
+  part("refused").hidden = state !== "refused";
+  part("tools").hidden = part("result").hidden = state !== "done";
+  part("again-row").hidden = state === "empty" || state === "working";
+  if (state === "empty") viewer.root.hidden = true;
+}
+
+function say(words) {
+  if (part("said").textContent !== words) part("said").textContent = words;
+}
+
+// Moves the focus only where it would otherwise be lost with what is hidden.
+function handFocus(from, to) {
+  if (from.contains(document.activeElement)) to.focus({ preventScroll: true });
+}
+
+function objectUrl(blob) {
+  const url = URL.createObjectURL(blob);
+  shown.push(url);
+  return url;
+}
+
+function tellProgress(percent, word) {
+  const bar = part("progress");
+  if (percent === null) bar.removeAttribute("value");
+  else bar.value = percent;
+  part("stage-word").textContent = word;
+  say(word);
+}
+
+// ---- From a picture to its cutout.
+
+async function take(file, name, path = "") {
+  await removal?.cancel();
+  shown.forEach((url) => URL.revokeObjectURL(url));
+  shown = [];
+  picture = { file, name: name || file.name || "picture", path };
+  picture.url = objectUrl(file);
+  await viewer.showOriginal(picture.url);
+  await cut();
+}
+
+function chosenOptions() {
+  const options = { model: part("model").value };
+  if (part("format").value !== "png") options.format = part("format").value;
+  if (part("crop").checked) {
+    options.crop = "true";
+    const margin = part("crop_margin").value.trim();
+    if (margin) options.crop_margin = margin;
+  }
+  return options;
+}
+
+async function cut() {
+  const mine = (removal = new Removal(picture, chosenOptions(), part("key").value.trim()));
+  const key = mine.key;
+  try {
+    if (picture.file.size > BYTES_MAX) throw new Refusal("file_too_large", `${fileSize(picture.file.size)}; ${fileSize(BYTES_MAX)} are allowed.`);
+    if (!key && !IS_DEMO) throw new Refusal("missing_key");
+    tellProgress(null, "Sending the picture");
+    show("working");
+    handFocus(document.body === document.activeElement ? document.body : part("prompt"), part("cancel"));
+    const done = await mine.run(tellProgress);
+    if (removal === mine) await present({ ...done, taskId: mine.taskId, options: mine.options, picture });
+  } catch (error) {
+    if (removal !== mine) return;
+    refuse(error instanceof Refusal ? error : new Refusal("failed", String(error.message)), !key && IS_DEMO);
+  }
+}
+
+function refuse(refusal, isDemo) {
+  if (refusal.code === "canceled") {
+    show("empty");
+    say("Canceled. Nothing was charged.");
+    part("file").focus({ preventScroll: true });
+    return;
+  }
+  const [title, words, hint] = refusalWords(refusal, isDemo);
+  part("refusal-title").textContent = title;
+  part("refusal-words").textContent = words;
+  part("refusal-hint").textContent = hint;
+  part("retry").hidden = FILE_FAULTS.has(refusal.code);
+  viewer.root.classList.add("alone");
+  show("refused");
+  say("");
+  const isAboutKey = ["missing_key", "unknown_key", "key_revoked"].includes(refusal.code);
+  const wantsKey = isAboutKey || (isDemo && refusal.code === "insufficient_credits");
+  if (wantsKey) part("key-card").open = true;
+  const next = part("retry").hidden ? part("refused").querySelector(".another") : part("retry");
+  (isAboutKey ? part("key") : next).focus({ preventScroll: !isAboutKey });
+}
+
+// ---- The cutout, and what is to be known of it.
+
+async function present(done) {
+  const url = objectUrl(done.blob);
+  const extension = EXTENSIONS[done.blob.type] ?? done.name.split(".").pop();
+  done.saveAs = `${done.picture.name.replace(/\.[^.]*$/, "") || "picture"}-cutout.${extension}`;
+  const hadFocus = part("working").contains(document.activeElement);
+  show("done");
+  const isSameFrame = await viewer.showCutout(url);
+  part("slide").hidden = !isSameFrame;
+  part("no-slide").hidden = isSameFrame;
+  const hasAlpha = extension !== "jpg";
+  for (const input of document.querySelectorAll("#grounds input, [name=view]")) input.disabled = !hasAlpha;
+  if (!hasAlpha) viewer.setView("colour");
+  const link = part("download");
+  link.href = url;
+  link.download = done.saveAs;
+  link.textContent = `Download ${extension.toUpperCase()} · ${fileSize(done.blob.size)}`;
+  tellOf(done);
+  part("codia-curl").textContent = codiaCurl(GATEWAY, done);
+  part("revid-curl").textContent = revidCurl(GATEWAY, done);
+  part("api-lead").textContent = `Exactly what was done to ${done.picture.name}, from a shell. Put your key in the environment as CUTOUT_API_KEY.`;
+  if (hadFocus) link.focus({ preventScroll: true });
+}
+
+function tellOf({ task, charged, options }) {
+  const percent = `${Math.round(task.confidence * 100)} %`;
+  const [word, tone] = sureness(task.confidence);
+  part("confidence").textContent = percent;
+  part("sureness").textContent = word;
+  part("sureness").className = `badge ${tone}`;
+  part("meter").value = task.confidence;
+  list(part("reasons"), task.reasons.map(reasonWord));
+  list(part("warnings"), task.warnings);
+  const [width, height] = viewer.size;
+  const model = options.model === "auto" ? `${task.result.model} (auto)` : task.result.model;
+  facts([
+    ["Model", model],
+    ["Size", `${width} × ${height} px`],
+    ["Took", `${task.result.elapsed_seconds.toFixed(1)} s`],
+    ["Charged", `${charged} credits`],
+  ]);
+  const doubts = task.reasons.map(reasonWord).join(" ");
+  say(`Done. Confidence ${percent}, ${word}. ${doubts} ${task.warnings.join(" ")}`);
+}
+
+function list(place, lines) {
+  place.hidden = lines.length === 0;
+  place.replaceChildren(...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
+}
+
+function facts(pairs) {
+  const cell = (tag, textContent) => Object.assign(document.createElement(tag), { textContent });
+  part("facts").replaceChildren(...pairs.flatMap(([name, value]) => [cell("dt", name), cell("dd", value)]));
+}
+
+// ---- Picking, dropping, pasting, samples.
+
+part("file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  event.target.value = "";
+  if (file) take(file);
+});
+
+document.addEventListener("paste", (event) => {
+  const [file] = event.clipboardData.files;
+  if (!file) return;
+  event.preventDefault();
+  take(file, file.name === "image.png" ? "pasted.png" : file.name);
+});
+
+const carriesFile = (event) => event.dataTransfer?.types.includes("Files");
+document.addEventListener("dragover", (event) => {
+  if (!carriesFile(event)) return;
+  event.preventDefault();
+  part("stage").classList.add("over");
+});
+document.addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) part("stage").classList.remove("over");
+});
+document.addEventListener("drop", (event) => {
+  part("stage").classList.remove("over");
+  if (!carriesFile(event)) return;
+  event.preventDefault();
+  const [file] = event.dataTransfer.files;
+  if (file) take(file);
+});
+
+for (const button of document.querySelectorAll("[data-sample]")) {
+  button.addEventListener("click", async () => {
+    const { sample, name, path } = button.dataset;
+    const answer = await fetch(sample);
+    const blob = await answer.blob();
+    await take(new File([blob], name, { type: blob.type }), name, path);
+  });
+}
+
+for (const button of document.querySelectorAll(".another")) {
+  button.addEventListener("click", () => {
+    removal = null;
+    show("empty");
+    part("file").focus();
+    part("stage").scrollIntoView({ block: "nearest" });
+  });
+}
+
+// ---- Cancel, again, options.
+
+part("cancel").addEventListener("click", async () => {
+  const mine = removal;
+  if (!(await mine.cancel())) say("It is in work already and will be finished.");
+});
+part("retry").addEventListener("click", () => cut());
+part("options").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (picture) cut();
+});
+part("crop").addEventListener("change", (event) => {
+  part("margin-field").hidden = !event.target.checked;
+});
+part("key").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && part("stage").dataset.state === "refused") cut();
+});
+
+// ---- Background, view, zoom.
+
+let groundUrl = "";
+
+function chooseGround() {
+  const { value } = document.querySelector("[name=ground]:checked");
+  part("ground-colour").hidden = value !== "colour";
+  part("ground-pick").hidden = part("ground-file").disabled = value !== "picture";
+  if (value === "picture") viewer.setGround("transparent", groundUrl);
+  else viewer.setGround(value === "colour" ? part("ground-colour").value : value);
+  if (value === "picture" && !groundUrl) part("ground-file").click();
+}
+
+part("grounds").addEventListener("change", (event) => {
+  if (event.target.name === "ground") chooseGround();
+});
+part("ground-colour").addEventListener("input", chooseGround);
+part("ground-file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  if (!file) return;
+  if (groundUrl) URL.revokeObjectURL(groundUrl);
+  groundUrl = URL.createObjectURL(file);
+  chooseGround();
+});
+for (const input of document.querySelectorAll("[name=view]")) {
+  input.addEventListener("change", () => viewer.setView(input.value));
+}
+part("zoom-in").addEventListener("click", () => viewer.step(1));
+part("zoom-out").addEventListener("click", () => viewer.step(-1));
+part("zoom-fit").addEventListener("click", () => viewer.fit());
+
+viewer.setGround("checker");
+show("empty");
