@@ -19,7 +19,7 @@ from billing.staff_tables import AdminAct, AuditEvent, AuditHead
 
 Work = Callable[[AsyncSession], Awaitable[Any]]
 
-STANDING: Final = text(
+SNAPSHOT: Final = text(
     """
     SELECT a.name, a.status, v.plan, w.plan AS next_plan, s.period_end,
         c.available, c.held, c.consumed, c.expired, c.credit_limit,
@@ -38,7 +38,7 @@ STANDING: Final = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Snapshot:
     """How an account stands: what an act may change."""
 
     name: str
@@ -70,8 +70,8 @@ class Trace:
 class Effect:
     """What an act would do: the account before and after it, and its lines in the audit trail."""
 
-    before: Standing | None
-    after: Standing | None
+    before: Snapshot | None
+    after: Snapshot | None
     traces: tuple[Trace, ...]
 
 
@@ -94,13 +94,13 @@ async def rehearse(db: AsyncSession, account_id: UUID, work: Work) -> Effect:
 
     The account's lock is held for as long as it takes. Raises what `work` raises.
     """
-    before = await standing_of(db, account_id)
+    before = await snapshot_of(db, account_id)
     head = await db.scalar(select(AuditHead.seq))
     savepoint = await db.begin_nested()
     try:
         await work(db)
         await db.flush()
-        after = await standing_of(db, account_id)
+        after = await snapshot_of(db, account_id)
         events = await db.scalars(
             select(AuditEvent).where(AuditEvent.seq > (head or 0)).order_by(AuditEvent.seq)
         )
@@ -114,7 +114,7 @@ async def rehearse(db: AsyncSession, account_id: UUID, work: Work) -> Effect:
     return Effect(before, after, traces)
 
 
-async def standing_of(db: AsyncSession, account_id: UUID) -> Standing | None:
+async def snapshot_of(db: AsyncSession, account_id: UUID) -> Snapshot | None:
     """Read how an account stands; None where there is none."""
-    row = (await db.execute(STANDING, {"account_id": account_id})).one_or_none()
-    return Standing(*row) if row else None
+    row = (await db.execute(SNAPSHOT, {"account_id": account_id})).one_or_none()
+    return Snapshot(*row) if row else None

@@ -24,7 +24,7 @@ from gateway.errors import INTERNAL, DeadlineExceededError
 from gateway.settings import Settings
 from gateway.settle import Failure
 from gateway.storage import Storage
-from gateway.tables import Job
+from gateway.tables import FAILED, Job
 from gateway.transactions import is_away
 
 BATCH_MAX: Final = 200
@@ -78,13 +78,15 @@ class Sweeper:
     async def purge_orphans(self) -> int:
         """Delete what no job can still need: a crash came between it and its job.
 
-        A source is needed until its hold is over, a result for as long as the longest plan keeps
-        it from then on.
+        A source is needed until its hold is over, and that of a failed job for a while longer; a
+        result for as long as the longest plan keeps it from then on.
         """
         async with self.sessions.begin() as db:
             result_ttl = await db.scalar(select(func.max(PlanVersion.result_ttl)))
         now, hold_ttl = datetime.now(UTC), self.settings.hold_ttl
-        count = await self.storage.purge(jobs.SOURCES, now - 2 * hold_ttl)
+        count = await self.storage.purge(
+            jobs.SOURCES, now - 2 * hold_ttl - self.settings.failed_source_ttl
+        )
         if result_ttl is not None:
             count += await self.storage.purge(jobs.RESULTS, now - result_ttl - 2 * hold_ttl)
         return count
@@ -135,7 +137,14 @@ class Sweeper:
 
     async def _tidy(self) -> None:
         """Delete sources of ended jobs, and results of attempts that did not end them."""
-        untidy = select(Job).where(Job.finished_at.is_not(None), ~Job.is_tidy)
+        untidy = select(Job).where(
+            Job.finished_at.is_not(None),
+            ~Job.is_tidy,
+            # A failed job's upload is kept for whoever runs it again (`reruns.py`).
+            (Job.state != FAILED)
+            | Job.source_key.is_(None)
+            | (Job.finished_at < func.now() - self.settings.failed_source_ttl),
+        )
         await self._clear(untidy, Job.finished_at, self.tidied, _leftovers, is_tidy=True)
 
     async def _purge_results(self) -> None:

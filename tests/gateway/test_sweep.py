@@ -15,7 +15,7 @@ import pytest
 from gateway.errors import ResultExpiredError, StorageUnavailableError
 from gateway.sweep import Sweeper, sweep_forever
 from gateway.tables import FAILED, PROCESSING, QUEUED, SUCCEEDED
-from tests.gateway.workshop import Workshop, fresh_key, until
+from tests.gateway.workshop import OpenWorkshop, Workshop, fresh_key, until
 
 FREE_CREDITS = 250
 PRICE = 25
@@ -147,7 +147,10 @@ async def test_a_crashed_request_frees_its_idempotency_key(
     assert (await workshop.balance(caller)).available == FREE_CREDITS - PRICE
 
 
-async def test_the_source_of_an_ended_job_is_deleted(workshop: Workshop, astronaut: bytes) -> None:
+async def test_the_source_of_an_ended_job_is_deleted(
+    open_workshop: OpenWorkshop, astronaut: bytes
+) -> None:
+    workshop = await open_workshop(failed_source_ttl=timedelta(0))
     caller = await workshop.caller()
     good, bad = [
         (await workshop.queued(caller, picture=picture))[0]
@@ -202,9 +205,22 @@ async def test_a_result_is_kept_until_it_expires_and_then_purged(
     assert job.charged_credits == PRICE
 
 
+async def test_the_upload_of_a_failed_job_is_kept_for_a_while(workshop: Workshop) -> None:
+    caller = await workshop.caller()
+    (job_id,) = await workshop.queued(caller, picture=b"GIF89a" + bytes(64))
+    await workshop.work_off()
+
+    await workshop.sweeper.sweep()
+
+    job = await workshop.cutouts.find(job_id)
+    assert job.state == FAILED
+    assert await workshop.cutouts.storage.exists(str(job.source_key))
+
+
 async def test_uploads_that_no_job_came_of_are_purged_in_time(
-    workshop: Workshop, astronaut: bytes
+    open_workshop: OpenWorkshop, astronaut: bytes
 ) -> None:
+    workshop = await open_workshop(failed_source_ttl=timedelta(0))
     caller = await workshop.caller()
     (job_id,) = await workshop.queued(caller, picture=astronaut)
     await workshop.cutouts.storage.put("sources/orphan/source", b"nobody's")
@@ -237,8 +253,9 @@ async def test_results_that_no_job_came_of_are_purged_after_the_longest_plan(
 
 
 async def test_what_cannot_be_deleted_holds_nothing_else_up(
-    workshop: Workshop, astronaut: bytes, monkeypatch: pytest.MonkeyPatch
+    open_workshop: OpenWorkshop, astronaut: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    workshop = await open_workshop(failed_source_ttl=timedelta(0))
     caller = await workshop.caller()
     stuck, other = await workshop.queued(caller, count=2, picture=b"GIF89a" + bytes(64))
     await workshop.work_off()
@@ -254,8 +271,9 @@ async def test_what_cannot_be_deleted_holds_nothing_else_up(
 
 
 async def test_a_batch_that_cannot_be_deleted_is_passed_by(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    open_workshop: OpenWorkshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    workshop = await open_workshop(failed_source_ttl=timedelta(0))
     caller = await workshop.caller()
     await workshop.sweeper.sweep()
     stuck, other = await workshop.queued(caller, count=2, picture=b"GIF89a" + bytes(64))
