@@ -4,14 +4,14 @@ The whole statement, oldest first, is `statements.statement`; both tell the same
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing.statements import JOB_OPS, StatementLine
+from billing.statements import JOB_OPS, StatementLine, balance_at
 
 # Backwards along the account's sequence, so that a page costs what a page holds. What a hold does
 # to the balance is nothing, always; what a release does, almost always.
@@ -110,6 +110,12 @@ async def newest_lines(
         )
         for row in rows
     ]
+
+
+async def balance_before(db: AsyncSession, account_id: UUID, at: datetime) -> int:
+    """Tell the balance, available and held together, as it was just before `at`."""
+    then = await balance_at(db, account_id, at - timedelta.resolution)
+    return then.available + then.held
 
 
 async def totals(db: AsyncSession, account_id: UUID, *, since: datetime, until: datetime) -> Totals:

@@ -1,0 +1,254 @@
+"""The account's keys: listed, made, rotated, revoked, as far as the signed-in key reaches."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from litestar import Controller, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.response import Redirect
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing.db import SessionFactory
+from billing.keys import create_key, end_of, has_ended, list_keys, revoke_key, rotate_key
+from billing.periods import live_subscription
+from billing.tables import ApiKey, KeyBudget, PlanVersion
+from gateway.console.guard import SIGN_IN
+from gateway.console.powers import Hands, kinds_for, order_of
+from gateway.console.sessions import ConsoleSessions
+from gateway.console.visitor import Visitor, shown
+from gateway.web.pages import HEADERS, page
+from gateway.web.refusals import ActRefusedError, FormError, MissingPageError
+
+HERE: Final = "/console/keys"
+KEYS_MAX: Final = 100
+"""That live, of one account."""
+GRACES: Final = {
+    "24": "24 hours",
+    "1": "1 hour",
+    "168": "7 days",
+    "0": "none: the old key ends now",
+}
+SCOPE_WORDS: Final = {
+    "cutout": "make cutouts",
+    "read": "look at balance, usage and statement",
+    "admin": "all of it, and manage keys and webhooks",
+}
+REASON_LENGTH_MAX: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """A key, and what the visitor's may do to it."""
+
+    key: ApiKey
+    shown: str
+    is_living: bool
+    is_mine: bool
+    budget_used: int
+    may_rotate: bool
+    may_revoke: bool
+
+
+class KeysController(Controller):
+    path = "/keys"
+
+    @get()
+    async def show_all(
+        self, visitor: NamedDependency[Visitor], sessions: NamedDependency[SessionFactory]
+    ) -> Response[str]:
+        async with sessions() as db:
+            keys = await _listed(db, visitor)
+        return page(
+            "console/keys.html",
+            visitor=visitor,
+            living=[listed for listed in keys if listed.is_living],
+            ended=[listed for listed in keys if not listed.is_living],
+        )
+
+    @get("/new", opt={"scope": "admin"}, sync_to_thread=False)
+    def ask_new(self, visitor: NamedDependency[Visitor]) -> Response[str]:
+        return page(
+            "console/key_new.html",
+            visitor=visitor,
+            new_id=uuid4(),
+            kinds=kinds_for(visitor),
+            scope_words=SCOPE_WORDS,
+            end=end_of(visitor.api_key),
+        )
+
+    @post(status_code=201)
+    async def make(
+        self,
+        request: Request[Any, Any, Any],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+        console_sessions: NamedDependency[ConsoleSessions],
+    ) -> Response[str]:
+        form = await request.form()
+        order = order_of(form, [str(scope) for scope in form.getall("scope", [])], visitor)
+        async with sessions.begin() as db:
+            await _check_room(db, visitor, _form_id(str(form.get("new_id", ""))))
+            key, plaintext = await create_key(
+                db,
+                console_sessions.hasher,
+                account_id=visitor.account_id,
+                api_key_id=_form_id(str(form.get("new_id", ""))),
+                actor=visitor.actor,
+                **order,
+            )
+        return _made(visitor, key, plaintext)
+
+    @get("/{key_id:str}/rotate", opt={"scope": "admin"})
+    async def ask_rotate(
+        self,
+        key_id: FromPath[str],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Response[str]:
+        async with sessions() as db:
+            key, hands = await _own(db, visitor, key_id)
+        hands.check_rotate(key)
+        return page(
+            "console/key_rotate.html", visitor=visitor, key=key, shown=shown(key), graces=GRACES
+        )
+
+    @post("/{key_id:str}/rotate", status_code=201)
+    async def rotate(
+        self,
+        request: Request[Any, Any, Any],
+        key_id: FromPath[str],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+        console_sessions: NamedDependency[ConsoleSessions],
+    ) -> Response[str]:
+        hours = str((await request.form()).get("grace", ""))
+        if hours not in GRACES:
+            raise FormError("Choose how long the old key works on.")
+        async with sessions.begin() as db:
+            key, hands = await _own(db, visitor, key_id)
+            hands.check_rotate(key)
+            new, plaintext = await rotate_key(
+                db,
+                console_sessions.hasher,
+                key.id,
+                grace=timedelta(hours=int(hours)),
+                actor=visitor.actor,
+            )
+            await db.refresh(key)
+        return _made(visitor, new, plaintext, former=key)
+
+    @get("/{key_id:str}/revoke", opt={"scope": "admin"})
+    async def ask_revoke(
+        self,
+        key_id: FromPath[str],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Response[str]:
+        async with sessions() as db:
+            key, hands = await _own(db, visitor, key_id)
+        hands.check_revoke(key)
+        return page(
+            "console/key_revoke.html",
+            visitor=visitor,
+            key=key,
+            shown=shown(key),
+            is_mine=key.id == visitor.api_key.id,
+        )
+
+    @post("/{key_id:str}/revoke", status_code=303)
+    async def revoke(
+        self,
+        request: Request[Any, Any, Any],
+        key_id: FromPath[str],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Redirect:
+        reason = str((await request.form()).get("reason", "")).strip()[:REASON_LENGTH_MAX]
+        async with sessions.begin() as db:
+            key, hands = await _own(db, visitor, key_id)
+            hands.check_revoke(key)
+            await revoke_key(db, key.id, actor=visitor.actor, reason=reason)
+        is_mine = key.id == visitor.api_key.id
+        target = f"{SIGN_IN}?why=revoked" if is_mine else HERE
+        return Redirect(target, status_code=303, headers=HEADERS)
+
+
+def _made(
+    visitor: Visitor, key: ApiKey, plaintext: str, former: ApiKey | None = None
+) -> Response[str]:
+    """Show a key's text, this once."""
+    return page(
+        "console/key_made.html",
+        status=201,
+        visitor=visitor,
+        key=key,
+        plaintext=plaintext,
+        former=former,
+        former_shown=shown(former) if former else "",
+    )
+
+
+def _form_id(said: str) -> UUID:
+    """Read the id that a form was made with: sent twice it makes one key."""
+    try:
+        return UUID(said)
+    except ValueError:
+        raise FormError("Reload the page and send it again.") from None
+
+
+async def _check_room(db: AsyncSession, visitor: Visitor, new_id: UUID) -> None:
+    if await db.get(ApiKey, new_id) is not None:
+        raise ActRefusedError("This form was sent before: its key is made, and not shown again.")
+    listed = await _listed(db, visitor)
+    if sum(one.is_living for one in listed) >= KEYS_MAX:
+        raise ActRefusedError(f"An account has at most {KEYS_MAX} keys. Revoke one first.")
+
+
+async def _own(db: AsyncSession, visitor: Visitor, key_id: str) -> tuple[ApiKey, Hands]:
+    """Find a key of this account; another's is not there.
+
+    Raises:
+        MissingPageError: this account has no such key.
+    """
+    chosen = select(ApiKey).where(ApiKey.key_id == key_id, ApiKey.account_id == visitor.account_id)
+    key = await db.scalar(chosen)
+    if key is None:
+        raise MissingPageError
+    return key, await _hands(db, visitor)
+
+
+async def _hands(db: AsyncSession, visitor: Visitor) -> Hands:
+    subscription = await live_subscription(db, visitor.account_id)
+    if subscription is None:
+        raise MissingPageError  # the account was closed a moment ago, and all its keys with it
+    return Hands(visitor, await db.get_one(PlanVersion, subscription.plan_version_id))
+
+
+async def _listed(db: AsyncSession, visitor: Visitor) -> list[ListedKey]:
+    """List all keys of the account, the last used first."""
+    hands = await _hands(db, visitor)
+    now = (await db.execute(select(func.clock_timestamp()))).scalar_one()
+    subscription = await live_subscription(db, visitor.account_id)
+    keys = await list_keys(db, visitor.account_id)
+    spent = select(KeyBudget).where(
+        KeyBudget.api_key_id.in_([key.root_id or key.id for key in keys]),
+        KeyBudget.period_start == (subscription.period_start if subscription else None),
+    )
+    used = {budget.api_key_id: budget.used for budget in await db.scalars(spent)}
+    listed = [
+        ListedKey(
+            key=key,
+            shown=shown(key),
+            is_living=not has_ended(key, now),
+            is_mine=key.id == visitor.api_key.id,
+            budget_used=used.get(key.root_id or key.id, 0),
+            may_rotate=key.grace_until is None and hands.may_rotate(key),
+            may_revoke=hands.may_revoke(key),
+        )
+        for key in keys
+    ]
+    return sorted(listed, key=lambda one: one.key.last_used_at or one.key.created_at, reverse=True)

@@ -1,0 +1,203 @@
+"""Webhooks: where alerts go, the secret they are signed with, what was told and how that went."""
+
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from litestar import Controller, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.response import Redirect
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing import audit
+from billing.db import SessionFactory
+from gateway.console.visitor import Visitor
+from gateway.errors import UrlMalformedError, UrlNotAllowedError
+from gateway.fetching.reach import Reach
+from gateway.settings import Settings
+from gateway.tables import DELIVERED, FAILED, PENDING, WebhookDelivery, WebhookEndpoint
+from gateway.web.pages import HEADERS, page
+from gateway.web.refusals import ActRefusedError, FormError, MissingPageError
+from gateway.webhooks import deliveries
+from gateway.webhooks.endpoints import rotate_secret, secrets_of, set_alert_url
+from gateway.webhooks.signing import master_of, written
+
+HERE: Final = "/console/webhooks"
+STATES: Final = (PENDING, DELIVERED, FAILED)
+ROWS_MAX: Final = 50
+GRACES: Final = {"24": "24 hours", "1": "1 hour", "168": "7 days"}
+URL_LENGTH_MAX: Final = 2_000
+OUTCOMES: Final = {
+    "delivered": "delivered",
+    "gone": "410: the receiver wants no more of it",
+    "not_allowed": "the URL is not allowed",
+    "redirect": "a redirect, which is not followed",
+    "status": "another answer than 2xx",
+    "timeout": "no answer in time",
+    "unreachable": "not reachable",
+}
+
+
+class WebhooksController(Controller):
+    path = "/webhooks"
+
+    @get()
+    async def show_all(
+        self,
+        request: Request[Any, Any, Any],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Response[str]:
+        state = request.query_params.get("state") or None
+        if state not in {None, *STATES}:
+            raise MissingPageError
+        async with sessions() as db:
+            told = await deliveries.deliveries_of(
+                db, visitor.account_id, state=state, rows_max=ROWS_MAX
+            )
+            endpoint = await _endpoint(db, visitor)
+            now = await db.scalar(select(func.now()))
+        until = endpoint.former_secret_until
+        return page(
+            "console/webhooks.html",
+            visitor=visitor,
+            told=told,
+            rows_max=ROWS_MAX,
+            state=state,
+            states=STATES,
+            endpoint=endpoint,
+            former_until=until if until and now and until > now else None,
+            graces=GRACES,
+        )
+
+    @post("/secret", status_code=200)
+    async def show_secret(
+        self,
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+        settings: NamedDependency[Settings],
+    ) -> Response[str]:
+        """Show the secret; that it was shown is noted in the audit trail."""
+        async with sessions.begin() as db:
+            await _note(db, visitor, "webhook.show_secret", f"account {visitor.account_id}")
+            secrets = await secrets_of(db, visitor.account_id, master_of(settings))
+        return page(
+            "console/secret.html", visitor=visitor, secrets=[written(one) for one in secrets]
+        )
+
+    @post("/rotate", status_code=303)
+    async def rotate(
+        self,
+        request: Request[Any, Any, Any],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Redirect:
+        form = await request.form()
+        hours = str(form.get("grace", ""))
+        if hours not in GRACES:
+            raise FormError("Choose how long the former secret signs along.")
+        async with sessions.begin() as db:
+            is_done = await rotate_secret(
+                db,
+                visitor.account_id,
+                grace=timedelta(hours=int(hours)),
+                actor=visitor.actor,
+                is_forced=form.get("force") == "1",
+            )
+        if not is_done:
+            raise ActRefusedError(
+                "The former secret still signs along, and would be dropped. Tick the box if that"
+                " is what you want."
+            )
+        return _back()
+
+    @post("/alerts", status_code=303)
+    async def set_alerts(
+        self,
+        request: Request[Any, Any, Any],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+        settings: NamedDependency[Settings],
+    ) -> Redirect:
+        url = str((await request.form()).get("alert_url", "")).strip()
+        if len(url) > URL_LENGTH_MAX:
+            raise FormError(f"A URL has at most {URL_LENGTH_MAX:,} characters.")
+        try:
+            if url:
+                Reach(settings).check(url)
+        except UrlMalformedError:
+            raise FormError("This is no http or https URL.") from None
+        except UrlNotAllowedError:
+            raise FormError("This URL is not allowed: it has to be one of the open web.") from None
+        async with sessions.begin() as db:
+            await set_alert_url(db, visitor.account_id, url or None, actor=visitor.actor)
+        return _back()
+
+    @get("/{delivery_id:uuid}")
+    async def show(
+        self,
+        delivery_id: FromPath[UUID],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Response[str]:
+        async with sessions() as db:
+            delivery = await _own(db, visitor, delivery_id)
+            attempts = await deliveries.attempts_at(db, delivery.id)
+        return page(
+            "console/delivery.html",
+            visitor=visitor,
+            delivery=delivery,
+            attempts=attempts,
+            outcomes=OUTCOMES,
+        )
+
+    @post("/{delivery_id:uuid}/replay", status_code=303)
+    async def replay(
+        self,
+        delivery_id: FromPath[UUID],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Redirect:
+        async with sessions.begin() as db:
+            delivery = await _own(db, visitor, delivery_id)
+            if await deliveries.replay(db, delivery.id) is None:
+                raise ActRefusedError("It is being tried already.")
+            await _note(db, visitor, "webhook.replay", f"webhook_delivery {delivery_id}")
+        return Redirect(f"{HERE}/{delivery_id}", status_code=303, headers=HEADERS)
+
+
+def _back() -> Redirect:
+    return Redirect(HERE, status_code=303, headers=HEADERS)
+
+
+async def _endpoint(db: AsyncSession, visitor: Visitor) -> WebhookEndpoint:
+    """Read what the account has set; one that has set nothing is at its first secret."""
+    found = await db.get(WebhookEndpoint, visitor.account_id)
+    return found or WebhookEndpoint(account_id=visitor.account_id, secret_version=1)
+
+
+async def _own(db: AsyncSession, visitor: Visitor, delivery_id: UUID) -> WebhookDelivery:
+    """Find a delivery of this account; another's is not there.
+
+    Raises:
+        MissingPageError: this account has no such delivery.
+    """
+    chosen = select(WebhookDelivery).where(
+        WebhookDelivery.id == delivery_id, WebhookDelivery.account_id == visitor.account_id
+    )
+    delivery: WebhookDelivery | None = await db.scalar(chosen)
+    if delivery is None:
+        raise MissingPageError
+    return delivery
+
+
+async def _note(db: AsyncSession, visitor: Visitor, action: str, object_name: str) -> None:
+    await audit.record(
+        db,
+        actor=visitor.actor,
+        action=action,
+        object_name=object_name,
+        account_id=visitor.account_id,
+    )
