@@ -61,6 +61,7 @@ class Viewer {
 
   lay(width, height) {
     this.size = [width, height];
+    this.root.parentElement.style.setProperty("--ratio", width / height);
     for (const sheet of this.sheets) {
       sheet.style.width = `${width}px`;
       sheet.style.height = `${height}px`;

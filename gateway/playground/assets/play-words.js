@@ -21,7 +21,7 @@ const REASON_WORDS = {
 
 // Title, and what to do about it.
 const REFUSALS = {
-  missing_key: ["An API key, please", "Put your key into the field “API key” and try again."],
+  missing_key: ["An API key, please", "Put it into the field “Your API key” and press Enter."],
   unknown_key: ["That key is not known", "Look for a missing or an extra character."],
   key_revoked: ["That key is no longer valid", "It was revoked or has expired: use another."],
   key_not_allowed: ["That key may not do this", "Its addresses or scopes leave this call out."],

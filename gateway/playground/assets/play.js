@@ -231,8 +231,9 @@ part("options").addEventListener("submit", (event) => {
 part("crop").addEventListener("change", (event) => {
   part("margin-field").hidden = !event.target.checked;
 });
-part("key").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && part("stage").dataset.state === "refused") cut();
+part("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (part("stage").dataset.state === "refused") cut();
 });
 
 // ---- Background, view, zoom.
