@@ -24,6 +24,7 @@ from gateway.cutouts import Cutouts
 from gateway.dashboard.remembered import Remembered
 from gateway.dashboard.router import admin_router
 from gateway.dashboard.sessions import StaffSessions
+from gateway.dashboard.weights import WeightsShelf
 from gateway.dialects.account import AccountController
 from gateway.dialects.codia import CodiaController
 from gateway.dialects.door import Door
@@ -139,6 +140,7 @@ class House:
             "authenticator": self.authenticator,
             "redis": self.redis,
             "remembered": Remembered(),
+            "shelf": WeightsShelf(settings.weights_dir),
             "door": door,
             "cutouts": self.cutouts,
             "storage": self.cutouts.storage,

@@ -73,6 +73,10 @@ class Bookkeeper:
             await self._ask(timedelta(0), is_full=True)
         return True
 
+    async def check_everything(self) -> bool:
+        """Ask every rule of all the books; False where somebody asks at this moment."""
+        return await self._ask(timedelta(0), is_full=True)
+
     async def _ask(self, every: timedelta, *, is_full: bool) -> bool:
         async with self._sessions.begin() as db:
             if not await invariant_history.may_check(db):

@@ -1,0 +1,97 @@
+"""All that is known of one job: its money, its webhooks, its times, and what of it still lies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing.tables import Account, ApiKey, CreditGrant, Hold, HoldSlice, LedgerTxn
+from gateway.errors import INTERNAL, PROBLEMS
+from gateway.tables import SUCCEEDED, Job, WebhookAttempt, WebhookDelivery
+from gateway.web.refusals import MissingPageError
+
+TITLES = {problem.code: problem.title for problem in (*PROBLEMS.values(), INTERNAL)}
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """One job and what belongs to it."""
+
+    job: Job
+    account: Account
+    key: ApiKey
+    hold: Hold | None
+    slices: Sequence[Any]
+    """Which grants paid, as (amount, source, grant's id); no source: the credit limit."""
+    txns: Sequence[LedgerTxn]
+    """What the ledger did for it: hold, capture or release, refund."""
+    delivery: WebhookDelivery | None
+    attempts: Sequence[WebhookAttempt]
+
+    @property
+    def error_title(self) -> str:
+        return TITLES.get(self.job.error_code or "", INTERNAL.title)
+
+    @property
+    def is_refunded(self) -> bool:
+        return any(txn.op == "refund" for txn in self.txns)
+
+    @property
+    def waited(self) -> timedelta | None:
+        return _between(self.job.created_at, self.job.started_at)
+
+    @property
+    def worked(self) -> timedelta | None:
+        return _between(self.job.started_at, self.job.finished_at)
+
+    @property
+    def took(self) -> timedelta | None:
+        return _between(self.job.created_at, self.job.finished_at)
+
+    def lives(self, now: datetime) -> bool:
+        """Whether the result is still kept for its customer."""
+        job = self.job
+        is_kept = job.state == SUCCEEDED and job.purged_at is None
+        return is_kept and job.result_expires_at is not None and job.result_expires_at > now
+
+
+async def facts_of(db: AsyncSession, job_id: UUID) -> JobFacts:
+    """Read a job with all that belongs to it. Raises MissingPageError where there is none."""
+    job = await db.get(Job, job_id)
+    if job is None:
+        raise MissingPageError
+    slices = await db.execute(
+        select(HoldSlice.amount, CreditGrant.source, HoldSlice.grant_id)
+        .outerjoin(CreditGrant, CreditGrant.id == HoldSlice.grant_id)
+        .where(HoldSlice.job_id == job_id)
+        .order_by(HoldSlice.line)
+    )
+    txns = await db.scalars(
+        select(LedgerTxn)
+        .where(LedgerTxn.account_id == job.account_id, LedgerTxn.ref == str(job_id))
+        .where(LedgerTxn.op.in_(("hold", "capture", "release", "refund")))
+        .order_by(LedgerTxn.account_seq)
+    )
+    delivery = await db.scalar(select(WebhookDelivery).where(WebhookDelivery.job_id == job_id))
+    attempts: Sequence[WebhookAttempt] = ()
+    if delivery is not None:
+        made = select(WebhookAttempt).where(WebhookAttempt.delivery_id == delivery.id)
+        attempts = (await db.scalars(made.order_by(WebhookAttempt.number))).all()
+    return JobFacts(
+        job=job,
+        account=await db.get_one(Account, job.account_id),
+        key=await db.get_one(ApiKey, job.api_key_id),
+        hold=await db.get(Hold, job_id),
+        slices=slices.all(),
+        txns=txns.all(),
+        delivery=delivery,
+        attempts=attempts,
+    )
+
+
+def _between(since: datetime | None, until: datetime | None) -> timedelta | None:
+    return until - since if since is not None and until is not None else None
