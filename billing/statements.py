@@ -4,7 +4,8 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, case, func, select
@@ -12,11 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.periods import catch_up
 from billing.posting import Balance, read_balance
+from billing.sequence import last_before
 from billing.spreadsheet import safe_cell
 from billing.tables import LedgerEntry, LedgerTxn
 
 JOB_OPS = frozenset({"hold", "capture", "release", "refund"})
 BUCKETS = ("available", "held", "consumed", "expired")
+BREAKING_OPS: Final = ("expire", "rollover", "release")
+"""What may move credits to `expired`; few among many, and found by their index."""
+INSTANT: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,9 @@ async def statement(
         await catch_up(db, account_id, at=now)
     available = held = 0
     if since is not None:
-        opening = await _balances(db, account_id, LedgerTxn.effective_at < since)
-        available, held = opening["available"], opening["held"]
+        after = await last_before(db, account_id, since)
+        available = await _balance(db, account_id, "available", after)
+        held = await _balance(db, account_id, "held", after)
     chosen = (
         select(
             LedgerTxn.effective_at.label("at"),
@@ -80,9 +86,9 @@ async def statement(
         .order_by(LedgerTxn.account_seq)
     )
     if since is not None:
-        chosen = chosen.where(LedgerTxn.effective_at >= since)
+        chosen = chosen.where(LedgerTxn.account_seq > after)
     if until is not None:
-        chosen = chosen.where(LedgerTxn.effective_at < until)
+        chosen = chosen.where(LedgerTxn.account_seq <= await last_before(db, account_id, until))
     lines = []
     for row in await db.execute(chosen):
         available += int(row.to_available)
@@ -115,25 +121,27 @@ async def balance_at(
     if now is not None:
         await catch_up(db, account_id, at=now)
     limit = (await read_balance(db, account_id)).credit_limit
-    then = await _balances(db, account_id, LedgerTxn.effective_at <= at)
+    last = await last_before(db, account_id, at + INSTANT)
+    then = {bucket: await _balance(db, account_id, bucket, last) for bucket in BUCKETS}
     return Balance(**then, credit_limit=limit)
 
 
-async def _balances(
-    db: AsyncSession, account_id: UUID, is_before: ColumnElement[bool]
-) -> dict[str, int]:
-    """Read each bucket off its last entry: time and sequence run the same way (I17)."""
-    latest = [
+async def _balance(db: AsyncSession, account_id: UUID, bucket: str, last: int) -> int:
+    """Read a bucket's balance after operation `last` off its last entry (the order is I17's)."""
+    entry = (
         select(LedgerEntry.balance_after)
         .join(LedgerTxn, LedgerTxn.id == LedgerEntry.txn_id)
-        .where(LedgerTxn.account_id == account_id, LedgerEntry.bucket == bucket, is_before)
+        .where(
+            LedgerTxn.account_id == account_id,
+            LedgerTxn.account_seq <= last,
+            LedgerEntry.bucket == bucket,
+        )
         .order_by(LedgerTxn.account_seq.desc(), LedgerEntry.line.desc())
         .limit(1)
-        .scalar_subquery()
-        for bucket in BUCKETS
-    ]
-    found = (await db.execute(select(*latest))).one()
-    return dict(zip(BUCKETS, (int(balance or 0) for balance in found), strict=True))
+    )
+    if bucket == "expired":
+        entry = entry.where(LedgerTxn.op.in_(BREAKING_OPS))
+    return int(await db.scalar(entry) or 0)
 
 
 def statement_csv(lines: Sequence[StatementLine]) -> str:
