@@ -8,13 +8,14 @@ entered, so that a second run means the same operation and not another one.
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, MetaData, Text, Uuid
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import BigInteger, DateTime, MetaData, Text, Uuid, event
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import ConnectionPoolEntry
 
 T = TypeVar("T")
 SessionFactory = async_sessionmaker[AsyncSession]
@@ -33,6 +35,8 @@ BACKOFF_S: Final = 0.01
 CONNECTIONS_MAX: Final = 15
 POOL_TIMEOUT_S: Final = 2.0
 """For a connection of the pool: who waits for longer had better be told to come back."""
+PING_AFTER_S: Final = 5.0
+"""A connection that lay idle for longer is asked whether it lives before it is used."""
 
 # A money transaction takes milliseconds. One that takes seconds is a fault, and must give its
 # locks back rather than keep an account waiting.
@@ -73,11 +77,36 @@ def make_engine(
         # Without overflow: a connection that comes and goes costs more than one that stays.
         pool = {"pool_size": CONNECTIONS_MAX, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_S}
         options = pool | options
-    options.setdefault("pool_pre_ping", True)
     options.setdefault("hide_parameters", True)  # they may be hashes of keys; errors get logged
-    return create_async_engine(
+    engine = create_async_engine(
         async_url(url), connect_args={"server_settings": settings}, **options
     )
+    _look_before_use(engine)
+    return engine
+
+
+def _look_before_use(engine: AsyncEngine) -> None:
+    """Hand no dead connection out, and lose no time over it.
+
+    SQLAlchemy's own `pool_pre_ping` asks each time, which takes three round trips, half as many
+    again as a hold. Of a connection in use a moment ago the socket knows whether it was closed.
+    """
+    dialect = engine.dialect
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def note(_: object, entry: ConnectionPoolEntry) -> None:
+        entry.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def look(connection: Any, entry: ConnectionPoolEntry, _: object) -> None:
+        now = time.monotonic()
+        if connection.driver_connection.is_closed():
+            raise InvalidatePoolError
+        if now - entry.info.get("idle_since", now) > PING_AFTER_S:
+            try:
+                dialect.do_ping(connection)
+            except dialect.loaded_dbapi.Error as exc:
+                raise InvalidatePoolError from exc
 
 
 def async_url(url: str) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, Uuid, bindparam, func, select, text, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.credits import adjust, grant_credits, refund, void_grant
@@ -41,10 +41,9 @@ __all__ = [
     "void_grant",
 ]
 
-PLACE_HOLD: Final = text(
-    "SELECT * FROM place_hold(:account_id, :job_id, :amount, :concurrency_max, :api_key_id, :at)"
-).bindparams(bindparam("api_key_id", type_=Uuid))
-CAPTURE_HOLD: Final = text("SELECT * FROM capture_hold(:job_id, :at)")
+# In the driver's own words, which spares a third of SQLAlchemy's work on the two of every cutout.
+PLACE_HOLD: Final = "SELECT * FROM place_hold($1, $2, $3, $4, $5, $6)"
+CAPTURE_HOLD: Final = "SELECT * FROM capture_hold($1, $2)"
 
 
 async def place_hold(
@@ -68,7 +67,7 @@ async def place_hold(
         KeyBudgetError: the key's own budget for this period is less than that.
         DuplicateOperationError: the job has a hold already.
     """
-    arguments = {
+    arguments: dict[str, Any] = {
         "account_id": account_id,
         "job_id": job_id,
         "amount": amount,
@@ -76,14 +75,18 @@ async def place_hold(
         "api_key_id": api_key_id,
         "at": at,
     }
-    outcome = (await db.execute(PLACE_HOLD, arguments)).one()
+    outcome = await _call(db, PLACE_HOLD, *arguments.values())
     if outcome.status == "due":
-        moment = await advance(db, account_id, at=at)
         # At the very moment that was advanced to: another may have become due since.
-        outcome = (await db.execute(PLACE_HOLD, arguments | {"at": moment})).one()
+        arguments["at"] = await advance(db, account_id, at=at)
+        outcome = await _call(db, PLACE_HOLD, *arguments.values())
     if outcome.status == "done":
         return balance_from(outcome)
     raise await _refusal_for(db, outcome, arguments)
+
+
+async def _call(db: AsyncSession, function: str, *arguments: object) -> Row[Any]:
+    return (await (await db.connection()).exec_driver_sql(function, arguments)).one()
 
 
 async def _refusal_for(db: AsyncSession, outcome: Row[Any], asked: dict[str, Any]) -> Exception:
@@ -123,12 +126,11 @@ async def capture(db: AsyncSession, job_id: UUID, *, at: datetime | None = None)
     Raises:
         HoldNotOpenError: it was settled before, or never placed.
     """
-    arguments: dict[str, Any] = {"job_id": job_id, "at": at}
-    outcome = (await db.execute(CAPTURE_HOLD, arguments)).one()
+    outcome = await _call(db, CAPTURE_HOLD, job_id, at)
     if outcome.status == "due":
         hold = await db.get_one(Hold, job_id)
-        arguments["at"] = await advance(db, hold.account_id, at=at)
-        outcome = (await db.execute(CAPTURE_HOLD, arguments)).one()
+        moment = await advance(db, hold.account_id, at=at)
+        outcome = await _call(db, CAPTURE_HOLD, job_id, moment)
     if outcome.status != "done":
         raise HoldNotOpenError(job_id, None if outcome.status == "missing" else outcome.status)
     return balance_from(outcome)
