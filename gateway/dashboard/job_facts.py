@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select
@@ -11,10 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.tables import Account, ApiKey, CreditGrant, Hold, HoldSlice, LedgerTxn
 from gateway.errors import INTERNAL, PROBLEMS
+from gateway.heart import PROGRESS
 from gateway.tables import SUCCEEDED, Job, WebhookAttempt, WebhookDelivery
 from gateway.web.refusals import MissingPageError
 
-TITLES = {problem.code: problem.title for problem in (*PROBLEMS.values(), INTERNAL)}
+TITLES: Final = {INTERNAL.code: INTERNAL.title} | {
+    name: problem.title
+    for kind, problem in reversed(PROBLEMS.items())
+    for name in (problem.code, kind.__name__)
+}
+"""By a job's error code, and more exactly by its kind."""
+ERROR_CODES: Final = sorted({problem.code for problem in (*PROBLEMS.values(), INTERNAL)})
+NO_PICTURES: Final = frozenset({"unreadable_image", "unsupported_format"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,20 @@ class JobFacts:
 
     @property
     def error_title(self) -> str:
-        return TITLES.get(self.job.error_code or "", INTERNAL.title)
+        by_code = TITLES.get(self.job.error_code or "", INTERNAL.title)
+        return TITLES.get(self.job.error_kind or "", by_code)
+
+    @property
+    def is_source_shown(self) -> bool:
+        """Whether a browser has a chance to show what was uploaded."""
+        return self.job.error_code not in NO_PICTURES
+
+    @property
+    def stages(self) -> list[tuple[str, float]]:
+        """How long each stage took, in ms and in their order, which JSONB does not keep."""
+        took = self.job.stages_ms
+        known = [(stage, took[stage]) for stage in PROGRESS if stage in took]
+        return known + [(stage, ms) for stage, ms in took.items() if stage not in PROGRESS]
 
     @property
     def is_refunded(self) -> bool:

@@ -12,7 +12,7 @@ from billing.db import SessionFactory
 from core import WEIGHTS, CoreError
 from gateway.cutouts import Cutouts
 from gateway.dashboard.asked import id_in, word_in
-from gateway.dashboard.job_facts import TITLES, facts_of
+from gateway.dashboard.job_facts import ERROR_CODES, facts_of
 from gateway.dashboard.job_list import COUNTED_MAX, HERE, STATES, JobFilter, find_jobs
 from gateway.dashboard.staff import Staff
 from gateway.source import Source
@@ -60,7 +60,7 @@ class JobsController(Controller):
             job_asked=word_in(asked, "job"),
             states=STATES,
             models=list(WEIGHTS),
-            errors=sorted(TITLES),
+            errors=ERROR_CODES,
             counted_max=COUNTED_MAX,
         )
 
@@ -70,12 +70,12 @@ class JobsController(Controller):
         job_id: UUID,
         staff: NamedDependency[Staff],
         sessions: NamedDependency[SessionFactory],
-        storage: NamedDependency[Storage],
+        cutouts: NamedDependency[Cutouts],
     ) -> Response[str]:
         async with sessions() as db:
             facts = await facts_of(db, job_id)
         job = facts.job
-        has_source = job.source_key is not None and await storage.exists(job.source_key)
+        has_source = job.source_key is not None and await cutouts.storage.exists(job.source_key)
         return page(
             "dashboard/job.html",
             staff=staff,
@@ -84,6 +84,7 @@ class JobsController(Controller):
             has_source=has_source,
             has_result=facts.lives(datetime.now(UTC)),
             is_shown=(job.extension or "") in SHOWN_AS,
+            kept_for=cutouts.settings.failed_source_ttl,
         )
 
     @get("/{job_id:uuid}/source", opt={"role": "support"})
