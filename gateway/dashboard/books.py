@@ -7,6 +7,7 @@ import structlog
 from litestar import Controller, Response, get, post
 from litestar.background_tasks import BackgroundTask
 from litestar.di import NamedDependency
+from litestar.params import FromPath
 from litestar.response import Redirect
 
 from billing import audit
@@ -53,7 +54,7 @@ class BooksController(Controller):
     @get("/{name:str}")
     async def show_rule(
         self,
-        name: str,
+        name: FromPath[str],
         staff: NamedDependency[Staff],
         sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:

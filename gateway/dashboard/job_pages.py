@@ -6,6 +6,7 @@ from uuid import UUID
 
 from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
+from litestar.params import FromPath
 from litestar.response import Redirect
 
 from billing.db import SessionFactory
@@ -67,7 +68,7 @@ class JobsController(Controller):
     @get("/{job_id:uuid}")
     async def show_one(
         self,
-        job_id: UUID,
+        job_id: FromPath[UUID],
         staff: NamedDependency[Staff],
         sessions: NamedDependency[SessionFactory],
         cutouts: NamedDependency[Cutouts],
@@ -90,7 +91,7 @@ class JobsController(Controller):
     @get("/{job_id:uuid}/source", opt={"role": "support"})
     async def show_source(
         self,
-        job_id: UUID,
+        job_id: FromPath[UUID],
         sessions: NamedDependency[SessionFactory],
         storage: NamedDependency[Storage],
         cutouts: NamedDependency[Cutouts],
@@ -110,7 +111,7 @@ class JobsController(Controller):
     @get("/{job_id:uuid}/result", opt={"role": "support"})
     async def show_result(
         self,
-        job_id: UUID,
+        job_id: FromPath[UUID],
         sessions: NamedDependency[SessionFactory],
         storage: NamedDependency[Storage],
     ) -> Response[bytes]:
