@@ -87,6 +87,7 @@ async def standing_of(db: AsyncSession, account_id: UUID) -> Standing:
     balance = await read_balance(db, account_id)
     grants = await _spendable(db, account_id)
     now = (await db.execute(select(func.clock_timestamp()))).scalar_one()
+    renewal = _renewal(grants, subscription.period_end, version, coming)
     return Standing(
         name=account.name,
         status=account.status,
@@ -94,8 +95,8 @@ async def standing_of(db: AsyncSession, account_id: UUID) -> Standing:
         balance=balance,
         period_start=subscription.period_start,
         used=balance.consumed - period.consumed_before,
-        ending=_ending(grants, now + SOON),
-        renewal=_renewal(grants, subscription.period_end, version, coming),
+        ending=_ending(grants, renewal, now + SOON),
+        renewal=renewal,
         grants=grants,
     )
 
@@ -109,9 +110,18 @@ async def _spendable(db: AsyncSession, account_id: UUID) -> list[CreditGrant]:
     return sorted(await db.scalars(chosen), key=burn_down_key)
 
 
-def _ending(grants: Sequence[CreditGrant], until: datetime) -> Ending | None:
-    soon = [(grant.expires_at, grant.remaining) for grant in grants]
-    ending = [(at, credits_left) for at, credits_left in soon if at is not None and at <= until]
+def _ending(grants: Sequence[CreditGrant], renewal: Renewal, until: datetime) -> Ending | None:
+    """Sum what ends by `until`: by its own time, or because the period's end carries no more."""
+    ending = [
+        (grant.expires_at, grant.remaining)
+        for grant in grants
+        if grant.expires_at is not None and grant.expires_at <= until
+    ]
+    if renewal.lapsed and renewal.at <= until:
+        # It tells of all that a period may carry.
+        own = [grant for grant in grants if grant.source not in ROLLABLE]
+        kept = [(g.expires_at, g.remaining) for g in own if g.expires_at and g.expires_at <= until]
+        ending = [(renewal.at, renewal.lapsed), *kept]
     if not ending:
         return None
     return Ending(sum(left for _, left in ending), min(at for at, _ in ending))

@@ -5,12 +5,13 @@ The whole statement, oldest first, is `statements.statement`; both tell the same
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from billing.sequence import last_before
 from billing.statements import JOB_OPS, StatementLine, balance_at
 
 # Backwards along the account's sequence, so that a page costs what a page holds. What a hold does
@@ -33,8 +34,8 @@ PAGE: Final = text(
                 AS amount
             FROM ledger_entry e WHERE e.txn_id = t.id
         ) moved
-        WHERE t.account_id = :account_id AND t.effective_at >= :since AND t.effective_at < :until
-          AND t.account_seq < :before_seq
+        WHERE t.account_id = :account_id
+          AND t.account_seq > :after_seq AND t.account_seq <= :last_seq
           AND (:has_unmoved OR (t.op <> 'hold' AND moved.amount <> 0))
         ORDER BY t.account_seq DESC
         LIMIT :lines_max
@@ -47,12 +48,12 @@ TOTALS: Final = text(
     """
     SELECT t.op, sum(e.amount) AS amount
     FROM ledger_txn t JOIN ledger_entry e ON e.txn_id = t.id
-    WHERE t.account_id = :account_id AND t.effective_at >= :since AND t.effective_at < :until
+    WHERE t.account_id = :account_id
+      AND t.account_seq > :after_seq AND t.account_seq <= :last_seq
       AND t.op <> 'hold' AND e.bucket IN ('available', 'held')
     GROUP BY t.op HAVING sum(e.amount) <> 0
     """
 )
-SEQ_MAX: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +86,10 @@ async def newest_lines(
     The next page is what comes before the last line of this one (`before_seq`). Unless
     `has_unmoved`, what leaves the balance as it is (holds, releases) is left out.
     """
-    arguments = {
-        "account_id": account_id,
-        "since": since,
-        "until": until,
-        "before_seq": SEQ_MAX if before_seq is None else before_seq,
-        "has_unmoved": has_unmoved,
-        "lines_max": lines_max,
-    }
+    arguments = await _span(db, account_id, since, until)
+    if before_seq is not None:
+        arguments["last_seq"] = min(arguments["last_seq"], before_seq - 1)
+    arguments |= {"has_unmoved": has_unmoved, "lines_max": lines_max}
     rows = await db.execute(PAGE, arguments)
     return [
         StatementLine(
@@ -120,7 +117,7 @@ async def balance_before(db: AsyncSession, account_id: UUID, at: datetime) -> in
 
 async def totals(db: AsyncSession, account_id: UUID, *, since: datetime, until: datetime) -> Totals:
     """Add a span up: opening balance + `change` = closing balance."""
-    arguments = {"account_id": account_id, "since": since, "until": until}
+    arguments = await _span(db, account_id, since, until)
     sums = {row.op: int(row.amount) for row in await db.execute(TOTALS, arguments)}
     return Totals(
         given=sums.pop("grant", 0) + sums.pop("refund", 0),
@@ -128,3 +125,14 @@ async def totals(db: AsyncSession, account_id: UUID, *, since: datetime, until: 
         corrected=sums.pop("adjust", 0) + sums.pop("void", 0),
         expired=-sum(sums.values()),
     )
+
+
+async def _span(
+    db: AsyncSession, account_id: UUID, since: datetime, until: datetime
+) -> dict[str, Any]:
+    """Tell a span as a part of the account's sequence."""
+    return {
+        "account_id": account_id,
+        "after_seq": await last_before(db, account_id, since),
+        "last_seq": await last_before(db, account_id, until),
+    }

@@ -17,20 +17,30 @@ from billing.db import SessionFactory
 from billing.keys import list_keys
 from gateway.console.thumbnails import MEDIA_TYPE, is_drawable, thumbnail_of
 from gateway.console.visitor import Visitor, shown
-from gateway.errors import INTERNAL, ResultExpiredError
+from gateway.errors import INTERNAL, PROBLEMS, ResultExpiredError
 from gateway.storage import Storage
 from gateway.tables import CANCELED, FAILED, PROCESSING, QUEUED, SUCCEEDED, Job
 from gateway.web.pages import page
 from gateway.web.refusals import MissingPageError, PageError
-from gateway.webhooks.deliveries import TITLES
 
 ROWS_MAX: Final = 25
 STATES: Final = (QUEUED, PROCESSING, SUCCEEDED, FAILED, CANCELED)
 LISTED: Final = (
     *(Job.id, Job.state, Job.created_at, Job.finished_at, Job.model_asked, Job.model_ran),
     *(Job.api_key_id, Job.charged_credits, Job.error_code, Job.width_px, Job.height_px),
-    *(Job.media_type, Job.result_expires_at, Job.purged_at, Job.env, Job.dialect, Job.progress),
+    *(
+        Job.error_kind,
+        Job.media_type,
+        Job.result_expires_at,
+        Job.purged_at,
+        Job.env,
+        Job.dialect,
+        Job.progress,
+    ),
 )
+TITLES: Final = {problem.code: problem.title for problem in reversed(PROBLEMS.values())} | {
+    kind.__name__: problem.title for kind, problem in PROBLEMS.items()
+}
 CONTENT_POLICY: Final = "default-src 'none'; sandbox"
 
 
@@ -69,7 +79,7 @@ class JobsController(Controller):
             names=names,
             has_picture=_has_picture,
             is_kept=_is_kept,
-            titles=TITLES,
+            error_of=_error_of,
         )
 
     @get("/{job_id:uuid}")
@@ -90,7 +100,7 @@ class JobsController(Controller):
             shown=shown,
             is_kept=_is_kept(job),
             has_picture=_has_picture(job),
-            error=TITLES.get(job.error_code or "", INTERNAL.title),
+            error=_error_of(job),
         )
 
     @get("/{job_id:uuid}/thumbnail")
@@ -177,6 +187,12 @@ def _is_kept(job: Job) -> bool:
 
 def _has_picture(job: Job) -> bool:
     return _is_kept(job) and is_drawable(job.media_type, job.width_px, job.height_px)
+
+
+def _error_of(job: Job) -> str:
+    """Say why a job failed: by its kind, since one code may stand for several, else by its code."""
+    by_code = TITLES.get(job.error_code or "", INTERNAL.title)
+    return TITLES.get(job.error_kind or "", by_code)
 
 
 def _kept_for(job: Job) -> str:

@@ -50,10 +50,10 @@ async def open_jobs_of(db: AsyncSession, account_id: object) -> int:
     return (await db.get_one(CreditAccount, account_id)).open_holds
 
 
-def by_day(days: Days, lines: list[UsageLine]) -> list[tuple[date, int, int]]:
+def by_day(days: Days, lines: list[UsageLine]) -> list[tuple[str, int, int]]:
     """Add calls up for each day, days without any included: made, failed."""
     made, failed = Counter[date](), Counter[date]()
     for line in lines:
         made[line.day] += line.succeeded
         failed[line.day] += line.failed
-    return [(day, made[day], failed[day]) for day in days.each()]
+    return [(f"{day:%-d %b}", made[day], failed[day]) for day in days.each()]

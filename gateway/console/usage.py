@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
@@ -19,6 +20,8 @@ from gateway.console.visitor import Visitor, shown
 from gateway.web.pages import page
 
 AnyRequest = Request[Any, Any, Any]
+Name = tuple[str, str]
+"""What it is called, and what tells it from others called the same."""
 CSV_NAMES: Final = ("day", "key", "model", "dialect", "succeeded", "failed", "charged_credits")
 
 
@@ -27,6 +30,7 @@ class Share:
     """What one key, model or dialect had of it."""
 
     name: str
+    detail: str
     succeeded: int
     failed: int
     charged_credits: int
@@ -48,11 +52,9 @@ class UsageController(Controller):
             days=days,
             by_day=by_day(days, lines),
             total=_share("", lines),
-            parts=(
-                ("Key", "By key", _shares(lines, lambda line: _key_of(line, names))),
-                ("Model", "By model", _shares(lines, lambda line: line.model)),
-                ("Dialect", "By dialect", _shares(lines, lambda line: line.dialect)),
-            ),
+            by_key=_shares(lines, lambda line: names.get(line.api_key_id, ("", ""))),
+            by_model=_shares(lines, lambda line: (line.model, "")),
+            by_dialect=_shares(lines, lambda line: (line.dialect, "")),
         )
 
     @get("/usage.csv")
@@ -74,42 +76,41 @@ def answer_csv(text: str, name: str) -> Response[str]:
 
 async def _read(
     sessions: SessionFactory, visitor: Visitor, days: Days
-) -> tuple[list[UsageLine], Mapping[Any, str]]:
+) -> tuple[list[UsageLine], Mapping[UUID | None, Name]]:
     """Give the lines, and what to call each key."""
     async with sessions() as db:
         lines = await usage(db, visitor.account_id, since=days.since, until=days.until)
         keys = await list_keys(db, visitor.account_id)
-    return lines, {key.id: f"{key.name} {shown(key)}".strip() for key in keys}
+    return lines, {key.id: (key.name or "unnamed", shown(key)) for key in keys}
 
 
-def _key_of(line: UsageLine, names: Mapping[Any, str]) -> str:
-    return names.get(line.api_key_id, "")
-
-
-def _shares(lines: Sequence[UsageLine], name_of: Callable[[UsageLine], str]) -> list[Share]:
+def _shares(lines: Sequence[UsageLine], name_of: Callable[[UsageLine], Name]) -> list[Share]:
     """Add up by name, most credits first."""
-    groups: dict[str, list[UsageLine]] = {}
+    groups: dict[Name, list[UsageLine]] = {}
     for line in lines:
-        groups.setdefault(name_of(line) or "not known", []).append(line)
-    shares = [_share(name, group) for name, group in groups.items()]
+        groups.setdefault(name_of(line), []).append(line)
+    shares = [
+        _share(name or "not known", group, detail) for (name, detail), group in groups.items()
+    ]
     return sorted(shares, key=lambda share: (-share.charged_credits, -share.succeeded, share.name))
 
 
-def _share(name: str, lines: Sequence[UsageLine]) -> Share:
+def _share(name: str, lines: Sequence[UsageLine], detail: str = "") -> Share:
     return Share(
         name,
+        detail,
         succeeded=sum(line.succeeded for line in lines),
         failed=sum(line.failed for line in lines),
         charged_credits=sum(line.charged_credits for line in lines),
     )
 
 
-def _csv(lines: Sequence[UsageLine], names: Mapping[Any, str]) -> str:
+def _csv(lines: Sequence[UsageLine], names: Mapping[UUID | None, Name]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_NAMES)
     for line in lines:
-        cells = (_key_of(line, names), line.model, line.dialect)
+        cells = (" ".join(names.get(line.api_key_id, ())), line.model, line.dialect)
         numbers = (line.succeeded, line.failed, line.charged_credits)
         writer.writerow([line.day.isoformat(), *map(safe_cell, cells), *numbers])
     return out.getvalue()

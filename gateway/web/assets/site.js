@@ -110,6 +110,9 @@ document.querySelectorAll("select[data-submit]").forEach((select) => {
   select.addEventListener("change", () => select.form.requestSubmit());
 });
 
+// On a telephone the bar of places scrolls: begin where one is.
+document.querySelector(".places [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 drawCharts();
 document.addEventListener("htmx:after:swap", drawCharts);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
