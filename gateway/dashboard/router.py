@@ -3,6 +3,8 @@
 from litestar import Router
 from litestar.di import Provide
 
+from gateway.dashboard.accounts import AccountsController
+from gateway.dashboard.acts import ActsController
 from gateway.dashboard.books import BooksController
 from gateway.dashboard.exports import ExportsController
 from gateway.dashboard.guard import EXCEPTION_HANDLERS, let_staff_in, staff_of
@@ -16,6 +18,8 @@ from gateway.dashboard.trail import TrailController
 admin_router = Router(
     "/admin",
     route_handlers=[
+        AccountsController,
+        ActsController,
         BooksController,
         ExportsController,
         JobsController,
