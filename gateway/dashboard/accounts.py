@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
+from litestar.params import FromPath
 from litestar.response import Redirect
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -87,7 +88,7 @@ class AccountsController(Controller):
     async def show_one(
         self,
         request: Request[Any, Any, Any],
-        account_id: UUID,
+        account_id: FromPath[UUID],
         staff: NamedDependency[Staff],
         sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:
@@ -107,7 +108,7 @@ class AccountsController(Controller):
     async def show_statement(
         self,
         request: Request[Any, Any, Any],
-        account_id: UUID,
+        account_id: FromPath[UUID],
         staff: NamedDependency[Staff],
         sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:
@@ -141,7 +142,7 @@ class AccountsController(Controller):
     async def add_note(
         self,
         request: Request[Any, Any, Any],
-        account_id: UUID,
+        account_id: FromPath[UUID],
         staff: NamedDependency[Staff],
         sessions: NamedDependency[SessionFactory],
     ) -> Redirect:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath
 from litestar.response import Redirect
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -105,8 +106,8 @@ class ActsController(Controller):
     async def ask(
         self,
         request: Request[Any, Any, Any],
-        account_id: UUID,
-        name: str,
+        account_id: FromPath[UUID],
+        name: FromPath[str],
         staff: NamedDependency[Staff],
         tools: NamedDependency[Tools],
     ) -> Response[str]:
@@ -117,8 +118,8 @@ class ActsController(Controller):
     async def act(
         self,
         request: Request[Any, Any, Any],
-        account_id: UUID,
-        name: str,
+        account_id: FromPath[UUID],
+        name: FromPath[str],
         staff: NamedDependency[Staff],
         tools: NamedDependency[Tools],
     ) -> Response[Any]:
