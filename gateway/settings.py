@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     job_attempts_max: Positive = 3
     failed_source_ttl: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(hours=24)
     """How long the upload of a failed asynchronous job is kept, so that it can be run again."""
+    job_retention: PositiveSpan = timedelta(days=30)
+    """How long an ended job keeps what only its making needed; its row stays."""
     sweep_interval: PositiveSpan = timedelta(seconds=1)
     link_ttl: PositiveSpan = timedelta(hours=1)
     idempotency_ttl: PositiveSpan = timedelta(hours=24)
@@ -132,6 +134,8 @@ class Settings(BaseSettings):
     webhook_retry_span: PositiveSpan = timedelta(hours=24)
     webhook_concurrency_max: Positive = 16
     """Deliveries at once in one worker; one account has at most a quarter of them."""
+    webhook_retention: PositiveSpan = timedelta(days=30)
+    """How long an ended delivery is kept; until then it can be replayed."""
 
     @property
     def peppers(self) -> dict[int, str]:
@@ -156,6 +160,9 @@ class Settings(BaseSettings):
             raise ValueError("lease must be at least two heartbeats, so that one may be lost")
         if self.fetch_allow_loopback and not self.is_loopback:
             raise ValueError("fetch_allow_loopback is refused with a public bind_host")
+        if self.job_retention < max(self.idempotency_ttl, self.failed_source_ttl):
+            # What is answered again, or run again, needs its options.
+            raise ValueError("job_retention must cover idempotency_ttl and failed_source_ttl")
         if not self.key_peppers:
             raise ValueError("key_peppers needs at least one version")
         return self

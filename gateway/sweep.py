@@ -19,7 +19,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from billing.db import SessionFactory, transact
 from billing.tables import PlanVersion
-from gateway import idempotency, jobs, settle
+from gateway import idempotency, jobs, retention, settle
 from gateway.errors import INTERNAL, DeadlineExceededError
 from gateway.settings import Settings
 from gateway.settle import Failure
@@ -62,7 +62,7 @@ class Sweeper:
     purged: Round = field(default_factory=Round)
 
     async def sweep(self, *, are_leases_true: bool = True) -> bool:
-        """End what is overdue, then clear storage and idempotency records.
+        """End what is overdue, then clear storage, idempotency records and what is old.
 
         Args:
             are_leases_true: False where heartbeats may have found no Postgres to go to.
@@ -70,7 +70,10 @@ class Sweeper:
         Returns:
             Whether Postgres was within reach all the time.
         """
-        steps = [self._end_all_overdue, self._tidy, self._purge_results, self._purge_records]
+        steps = [
+            *(self._end_all_overdue, self._tidy, self._purge_results, self._purge_records),
+            *(self._abridge_jobs, self._forget_deliveries),
+        ]
         if are_leases_true:
             steps.insert(1, self._take_back_all_lost)
         return all([await take(step) for step in steps])
@@ -158,6 +161,20 @@ class Sweeper:
     async def _purge_records(self) -> None:
         async with self.sessions.begin() as db:
             await idempotency.purge(db, records_max=BATCH_MAX)
+
+    async def _abridge_jobs(self) -> None:
+        async with self.sessions.begin() as db:
+            kept = self.settings.job_retention
+            count = await retention.abridge_jobs(db, kept=kept, rows_max=BATCH_MAX)
+        if count:
+            log.info("jobs.abridged", count=count)
+
+    async def _forget_deliveries(self) -> None:
+        async with self.sessions.begin() as db:
+            kept = self.settings.webhook_retention
+            count = await retention.forget_deliveries(db, kept=kept, rows_max=BATCH_MAX)
+        if count:
+            log.info("webhooks.forgotten", count=count)
 
     async def _clear(
         self,

@@ -118,6 +118,14 @@ class Job(Base):
             postgresql_include=["state", "created_at", "started_at"],
             postgresql_where=text("finished_at IS NOT NULL"),
         ),
+        # The retention: a job comes in once storage holds nothing of it.
+        Index(
+            "ix_job_in_full",
+            "finished_at",
+            postgresql_where=text(
+                "is_tidy AND NOT is_brief AND (state <> 'succeeded' OR purged_at IS NOT NULL)"
+            ),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -162,6 +170,8 @@ class Job(Base):
     purged_at: Mapped[datetime | None]
     is_tidy: Mapped[bool] = mapped_column(server_default=text("false"))
     """Storage holds nothing of this job any more but its result."""
+    is_brief: Mapped[bool] = mapped_column(server_default=text("false"))
+    """It is old, and what only its making needed is forgotten (`retention.py`)."""
     extension: Mapped[str | None]
     media_type: Mapped[str | None]
     width_px: Mapped[int | None] = mapped_column(Integer)
@@ -256,6 +266,12 @@ class WebhookDelivery(Base):
             postgresql_where=text("state = 'pending'"),
         ),
         Index("ix_webhook_delivery_account_id_created_at", "account_id", "created_at"),
+        # The retention, and what went well of late.
+        Index(
+            "ix_webhook_delivery_finished_at",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -284,6 +300,7 @@ class WebhookAttempt(Base):
     """One attempt at a delivery, noted before it is made; of the answer only its status is kept."""
 
     __tablename__ = "webhook_attempt"
+    __table_args__ = (Index("ix_webhook_attempt_at", "at"),)
 
     delivery_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_delivery.id"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
