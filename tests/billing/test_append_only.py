@@ -3,14 +3,14 @@
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from billing import accounts, ledger
 from billing.db import SessionFactory, sqlstate_of
-from billing.tables import CreditGrant
-from tests.billing.conftest import JANUARY_31, Opens, captured
+from billing.tables import CreditGrant, HoldSlice
+from tests.billing.conftest import JANUARY_31, Opens, captured, held
 
 INSUFFICIENT_PRIVILEGE = "42501"
 RESTRICT_VIOLATION = "23001"
@@ -97,6 +97,18 @@ async def test_a_transaction_touches_no_other_accounts_grants(
         f" ARRAY['available', 'issued'], ARRAY['{grant_id}', NULL]::uuid[], ARRAY[-5, 5])"
     )
     assert await refusal_of(engine, theft) == FOREIGN_KEY_VIOLATION
+
+
+async def test_a_capture_spends_no_other_accounts_grants(
+    db: AsyncSession, open_account: Opens
+) -> None:
+    account_id, other = await open_account(), await open_account()
+    job_id = await held(db, account_id, at=JANUARY_31)
+    theirs = select(CreditGrant.id).where(CreditGrant.account_id == other).scalar_subquery()
+    await db.execute(update(HoldSlice).where(HoldSlice.job_id == job_id).values(grant_id=theirs))
+    with pytest.raises(DBAPIError) as refused:
+        await ledger.capture(db, job_id, at=JANUARY_31)
+    assert sqlstate_of(refused.value) == FOREIGN_KEY_VIOLATION
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,18 @@ async def test_a_hold_sets_credits_aside_and_a_capture_spends_them(
     assert await check_account(db, account_id) == []
 
 
+async def test_a_hold_that_one_grant_pays_in_two_slices_is_charged_whole(
+    db: AsyncSession, open_account: Opens
+) -> None:
+    account_id = await open_account(credit_limit=100)
+    first = await held(db, account_id, 240, at=AT)
+    second = await held(db, account_id, 50, at=AT)  # 10 of the grant, 40 on the limit
+    await ledger.release(db, first, reason="x", at=AT)  # and now the grant pays for the 40 too
+    assert await ledger.capture(db, second, at=AT) == Balance(200, 0, 50, 0, 100)
+    assert await open_grants_of(db, account_id) == [("plan", 200)]
+    assert await check_account(db, account_id) == []
+
+
 async def test_a_release_costs_nothing(db: AsyncSession, open_account: Opens) -> None:
     account_id = await open_account()
     job_id = await held(db, account_id, at=AT)
