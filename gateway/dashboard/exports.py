@@ -24,7 +24,7 @@ NEEDED: Final = {"role": "finance"}
 DAYS_MAX: Final = 400
 MONTH: Final = re.compile(r"(20\d\d)-(0[1-9]|1[0-2])")
 PIECE_CHARS: Final = 64 * 1024
-CSV: Final = "text/csv; charset=utf-8"
+CSV: Final = "text/csv"
 
 Rows = Callable[[SessionFactory, datetime, datetime, UUID | None], AsyncIterator[str]]
 
