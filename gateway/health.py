@@ -26,6 +26,8 @@ from gateway.inference import Inference
 from gateway.settings import Settings
 from gateway.tables import PROCESSING, QUEUED, Job
 from gateway.transactions import is_away
+from gateway.webhooks import gauges
+from gateway.webhooks.gauges import Telling
 
 CHECK_DEADLINE_S: Final = 2.0
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
@@ -84,6 +86,26 @@ class Metrics:
             "Since the rules of the books were last asked.",
             registry=registry,
         ).set_function(lambda: time.monotonic() - self._books_checked_at)
+        self._webhooks_owed = Gauge(
+            "cutout_webhooks_owed", "Webhooks that are still to be told.", registry=registry
+        )
+        self._oldest_webhook_s = Gauge(
+            "cutout_webhooks_oldest_owed_seconds",
+            "How long the longest owed webhook has been owed.",
+            registry=registry,
+        )
+        self._webhooks_ended = Gauge(
+            "cutout_webhooks_ended",
+            "Webhooks told or given up in the last five minutes.",
+            ("state",),
+            registry=registry,
+        )
+        self._webhook_attempts = Gauge(
+            "cutout_webhook_attempts",
+            "Attempts at webhooks in the last five minutes.",
+            ("outcome",),
+            registry=registry,
+        )
         self._expose("waiting", "Requests that wait for a slot.", lambda: admission.waiting_count)
         self._expose("running", "Requests in the model.", lambda: admission.running_count)
         self._expose("service_seconds", "A cutout's usual time.", lambda: admission.service_s)
@@ -110,6 +132,14 @@ class Metrics:
         self._are_books_ok.set(not any(breaches.values()))
         for rule, count in breaches.items():
             self._breaches.labels(rule).set(count)
+
+    def note_webhooks(self, telling: Telling) -> None:
+        self._webhooks_owed.set(telling.owed_count)
+        self._oldest_webhook_s.set(telling.oldest_owed_s)
+        for state, count in telling.ended.items():
+            self._webhooks_ended.labels(state).set(count)
+        for outcome, count in telling.attempts.items():
+            self._webhook_attempts.labels(outcome).set(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +190,15 @@ class Health:
 
         await _try(read())
 
+    async def look_at_webhooks(self) -> None:
+        """Tell the metrics what the workers have to tell, and how they fare."""
+
+        async def look() -> None:
+            async with self.sessions() as db:
+                self.metrics.note_webhooks(await gauges.look(db))
+
+        await _try(look())
+
 
 async def _try(asking: Any) -> str:
     try:
@@ -189,4 +228,5 @@ class HealthController(Controller):
     async def read_metrics(self, health: NamedDependency[Health]) -> Response[bytes]:
         await health.count_jobs()
         await health.read_books()
+        await health.look_at_webhooks()
         return Response(generate_latest(health.metrics.registry), media_type=TEXT)
