@@ -1,0 +1,164 @@
+"""Who may act, and by which form: asked of every act there is, over HTTP."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from httpx import URL, AsyncClient
+from litestar import Litestar
+from sqlalchemy import func, select
+
+from billing.staff_tables import AuditEvent
+from gateway.app import House
+from gateway.dashboard.acts import ACTS
+from gateway.dashboard.staff import ROLES
+from gateway.dashboard.standing_acts import OPEN
+from tests.gateway.dashboard.acting import new_account
+from tests.gateway.faces import PASSWORD, new_staff
+from tests.gateway.web import living
+
+NEEDED = {
+    "grant": "finance",
+    "adjust": "finance",
+    "refund": "finance",
+    "void": "finance",
+    "extend": "finance",
+    "plan": "finance",
+    "keep-plan": "finance",
+    "limit": "owner",
+    "suspend": "owner",
+    "resume": "owner",
+    "close": "owner",
+    "create-key": "owner",
+    "create-enterprise-key": "owner",
+    "limit-key": "owner",
+    "rotate-key": "support",
+    "revoke-key": "support",
+    "replay": "support",
+    "rerun": "support",
+}
+
+
+@pytest.fixture
+async def client(app: Litestar) -> AsyncIterator[AsyncClient]:
+    """Speak to the app as behind TLS: a cookie that is bound to it is not sent without."""
+    async with living(app) as client:
+        client.base_url = URL("https://gateway")
+        yield client
+
+
+async def signed_in(client: AsyncClient, house: House, role: str) -> str:
+    """Sign the client in; gives the word that its forms carry."""
+    email = await new_staff(house.sessions, role)
+    form = {"email": email, "password": PASSWORD}
+    assert (await client.post("/admin/sign-in", data=form)).status_code == 303
+    page = await client.get("/admin/profile")
+    return page.text.split('name="form_word" value="')[1].split('"')[0]
+
+
+async def acts_done(house: House) -> int:
+    async with house.sessions() as db:
+        not_signing_in = AuditEvent.action.not_like("admin.%")
+        return await db.scalar(select(func.count()).where(not_signing_in)) or 0
+
+
+def test_each_act_needs_the_role_that_the_house_has_agreed_on() -> None:
+    assert {name: act.role for name, act in ACTS.items()} == NEEDED
+    assert OPEN.role == "owner"
+
+
+@pytest.mark.parametrize("role", ["viewer", "support", "finance"])
+async def test_an_act_is_refused_to_whoever_lacks_the_role(
+    client: AsyncClient, house: House, role: str
+) -> None:
+    here = f"/admin/accounts/{await new_account(house)}"
+    word = await signed_in(client, house, role)
+    before = await acts_done(house)
+    paths = [f"{here}/acts/{name}" for name, needed in NEEDED.items() if is_above(needed, role)]
+    paths.append("/admin/accounts/new")
+    for path in paths:
+        assert (await client.get(path)).status_code == 403, path
+        for stage in ("check", "do"):
+            form = {
+                "form_word": word,
+                "stage": stage,
+                "act_id": str(uuid4()),
+                "reason": "no right to",
+                "credits": "1",
+            }
+            assert (await client.post(path, data=form)).status_code == 403, path
+    assert await acts_done(house) == before
+
+
+def is_above(needed: str, role: str) -> bool:
+    return ROLES.index(needed) > ROLES.index(role)
+
+
+async def test_a_viewer_may_not_even_note_something(client: AsyncClient, house: House) -> None:
+    here = f"/admin/accounts/{await new_account(house)}"
+    word = await signed_in(client, house, "viewer")
+    form = {"form_word": word, "act_id": str(uuid4()), "body": "I was here"}
+
+    assert (await client.post(f"{here}/notes", data=form)).status_code == 403
+
+
+async def test_what_a_role_may_not_do_its_pages_do_not_offer(
+    client: AsyncClient, house: House
+) -> None:
+    here = f"/admin/accounts/{await new_account(house)}"
+    for role in ROLES:
+        client.cookies.clear()
+        await signed_in(client, house, role)
+        page = (await client.get(here)).text
+        for name, needed in NEEDED.items():
+            if is_above(needed, role):
+                assert f"/acts/{name}" not in page, (role, name)
+
+
+@pytest.mark.parametrize("stage", ["check", "do"])
+async def test_a_form_without_this_session_s_word_does_nothing(
+    client: AsyncClient, house: House, stage: str
+) -> None:
+    here = f"/admin/accounts/{await new_account(house)}"
+    await signed_in(client, house, "owner")
+    before = await acts_done(house)
+    for name in NEEDED:
+        for word in ({}, {"form_word": "0" * 64}):
+            form = word | {"stage": stage, "act_id": str(uuid4()), "reason": "forged"}
+            answer = await client.post(f"{here}/acts/{name}", data=form)
+            assert answer.status_code == 403, name
+            assert "out of date" in answer.text
+    assert await acts_done(house) == before
+
+
+async def test_nothing_is_done_without_a_reason_or_without_a_confirmation(
+    client: AsyncClient, house: House
+) -> None:
+    here = f"/admin/accounts/{await new_account(house)}"
+    word = await signed_in(client, house, "owner")
+    before = await acts_done(house)
+    forms = (
+        {"stage": "do", "act_id": str(uuid4()), "reason": " "},
+        {"stage": "do", "reason": "there was no confirmation"},
+        {"reason": "only to be shown"},
+    )
+    for form in forms:
+        answer = await client.post(f"{here}/acts/suspend", data=form | {"form_word": word})
+        assert answer.status_code in {200, 422}
+    assert await acts_done(house) == before
+
+
+async def test_what_is_nobody_s_is_not_there(client: AsyncClient, house: House) -> None:
+    account_id = await new_account(house)
+    await signed_in(client, house, "owner")
+    for path in (
+        f"/admin/accounts/{uuid4()}",
+        f"/admin/accounts/{uuid4()}/statement",
+        f"/admin/accounts/{uuid4()}/acts/grant",
+        f"/admin/accounts/{account_id}/acts/nothing",
+        f"/admin/accounts/{account_id}/acts/void?grant={uuid4()}",
+        f"/admin/accounts/{account_id}/acts/revoke-key?key=nonsense",
+        f"/admin/accounts/{account_id}/acts/replay",
+        f"/admin/accounts/{account_id}/acts/rerun?job={uuid4()}",
+    ):
+        assert (await client.get(path)).status_code == 404, path
