@@ -126,7 +126,13 @@ def extract(
     with stages("decontaminate"):
         if options.decontaminate:
             seen = prediction.seen if options.roi is None else None
-            foreground = decontaminate(shown.image, alpha, seen=seen, threads=segmenter.threads)
+            foreground = decontaminate(
+                shown.image,
+                alpha,
+                seen=seen,
+                may_overwrite=shown.opacity is None,
+                threads=segmenter.threads,
+            )
         else:
             foreground = _hide(shown.image, alpha)
         if shown.opacity is not None:

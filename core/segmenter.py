@@ -123,23 +123,39 @@ def _normalised(
 
 
 def _resize(image: NDArray[np.uint8], box: Box, side_px: int, threads: int) -> NDArray[np.uint8]:
-    """Scale `box` of `image` to a square by Lanczos; threads share the rows, to the same result."""
-    source = Image.fromarray(image)
+    """Scale `box` of `image` to a square by Lanczos; threads may share it, to the same result.
+
+    Pillow rounds between its two passes, and on a picture higher than wide may begin with the
+    columns: that one is left to it whole. Else it begins with the rows, which can be shared out,
+    and so can the columns of what that gives.
+    """
     left, top, right, bottom = box
+    height_px, width_px = image.shape[:2]
+    if threads == 1 or height_px > width_px:
+        return _lanczos(image, (side_px, side_px), box)
 
-    def rows(first: int, last: int) -> NDArray[np.uint8]:
-        step = (bottom - top) / side_px
-        part = (left, top + first * step, right, top + last * step)
-        small = source.resize((side_px, last - first), Image.Resampling.LANCZOS, part)
-        return np.asarray(small)
+    def narrow(first: int, last: int) -> NDArray[np.uint8]:
+        return _lanczos(image[first:last], (side_px, last - first), (left, 0, right, last - first))
 
-    parts = at_once([partial(rows, *cut) for cut in _shares(side_px, threads)], threads)
-    return parts[0] if threads == 1 else np.concatenate(parts)
+    def flatten(first: int, last: int) -> NDArray[np.uint8]:
+        columns = np.ascontiguousarray(narrowed[:, first:last])
+        return _lanczos(columns, (last - first, side_px), (0, top, last - first, bottom))
+
+    rows, columns = _shares(height_px, threads), _shares(side_px, threads)
+    narrowed = np.concatenate(at_once([partial(narrow, *share) for share in rows], threads))
+    flat = at_once([partial(flatten, *share) for share in columns], threads)
+    return np.concatenate(flat, axis=1)
+
+
+def _lanczos(image: NDArray[np.uint8], size_px: tuple[int, int], box: Box) -> NDArray[np.uint8]:
+    scaled = Image.fromarray(image).resize(size_px, Image.Resampling.LANCZOS, box)
+    return np.asarray(scaled)
 
 
 def _shares(rows_px: int, threads: int) -> list[tuple[int, int]]:
-    """Cut so many rows into as many shares as there are threads: first row, and one past last."""
-    return list(pairwise(np.linspace(0, rows_px, threads + 1).round().astype(int).tolist()))
+    """Cut so many rows into a share for each thread: first row, and one past the last."""
+    cuts = np.linspace(0, rows_px, min(rows_px, threads) + 1).round().astype(int)
+    return list(pairwise(cuts.tolist()))
 
 
 def _reduce(image: NDArray[np.uint8], side_px: int, threads: int) -> tuple[NDArray[np.uint8], Box]:

@@ -99,3 +99,17 @@ def test_a_large_picture_is_treated_like_a_small_one() -> None:
 
     visible = alpha > 12
     assert np.abs(foreground[visible].astype(int) - subject).mean() < 2
+
+
+@pytest.mark.parametrize("size_px", [300, 2000])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_picture_that_may_be_overwritten_gets_the_same_colours(
+    size_px: int, threads: int
+) -> None:
+    alpha = soft_disc(size_px=size_px, blur_px=size_px / 170)
+    image = mixed(alpha, (150, 110, 80), (0, 200, 0))
+    kept = decontaminate(image.copy(), alpha)
+
+    foreground = decontaminate(image, alpha, may_overwrite=True, threads=threads)
+
+    assert (foreground == kept).all()

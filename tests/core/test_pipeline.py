@@ -1,5 +1,6 @@
 """From bytes to a cutout: the promises a customer would notice when broken."""
 
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,50 @@ def test_edge_work_can_be_switched_off(astronaut: bytes, lite: Segmenter) -> Non
     seen = pixels[..., 3] > 0
     assert np.array_equal(pixels[seen][:, :3], source[seen])
     assert not pixels[~seen].any()  # the background is not in the file at all
+
+
+def test_a_segmenter_of_one_thread_keeps_to_one_core(photo: bytes, lite: Segmenter) -> None:
+    cut_out(photo, lite)
+    started_s, worked_s = time.perf_counter(), time.process_time()
+
+    for _ in range(3):
+        cut_out(photo, lite)
+
+    elapsed_s = time.perf_counter() - started_s
+    assert time.process_time() - worked_s < 1.1 * elapsed_s
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_more_threads_make_the_same_cutout(
+    threads: int, photo: bytes, lite: Segmenter, astronaut: bytes
+) -> None:
+    several = load_segmenter("cutout-lite", None, threads=threads)
+    for source in (photo, astronaut):
+        for options in (CutoutOptions(), CutoutOptions(roi="10% 10% 90% 100%")):
+            one, other = cut_out(source, lite, options), cut_out(source, several, options)
+            assert is_same(one, other)
+            assert one.confidence == pytest.approx(other.confidence, abs=0.002)
+            assert one.reasons == other.reasons
+
+
+def test_past_its_deadline_a_picture_still_gets_an_edge_and_says_which(
+    astronaut: bytes, lite: Segmenter
+) -> None:
+    now_s = time.monotonic()
+    hurried = cut_out(astronaut, lite, deadline_s=now_s - 1)
+    patient = cut_out(astronaut, lite, deadline_s=now_s + 3600)
+
+    assert (hurried.refinement, patient.refinement) == ("guided", "closed-form")
+    assert is_same(patient, cut_out(astronaut, lite))
+    alpha = opened(hurried.image)[..., 3]
+    assert alpha[60:160, 190:260].mean() > 250  # her face
+    assert alpha[:150, 400:].mean() < 64  # the shuttle behind her
+
+
+def test_a_deadline_holds_for_every_showing_of_a_subject(astronaut: bytes, lite: Segmenter) -> None:
+    variants = [CutoutOptions(), CutoutOptions(bg_color="#fff")]
+    cutouts = cut_out_many(astronaut, lite, variants, deadline_s=time.monotonic() - 1)
+    assert [cutout.refinement for cutout in cutouts] == ["guided", "guided"]
 
 
 def test_the_place_where_a_photograph_was_taken_is_not_passed_on(lite: Segmenter) -> None:
