@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
@@ -16,28 +16,43 @@ SORTS: Final = {
     "name": "lower(a.name)",
     "plan": "v.price_minor",
     "available": "c.available",
-    "used": "used",
+    "used": "c.consumed - p.consumed_before",
     "created": "a.created_at",
 }
 STATUSES: Final = ("active", "suspended", "closed")
 
+# Tables by the letter that a sort or a filter names them with.
+JOINS: Final = {
+    "c": "JOIN credit_account c ON c.account_id = a.id",
+    "s": "LEFT JOIN subscription s ON s.account_id = a.id AND s.ended_at IS NULL",
+    "v": "LEFT JOIN plan_version v ON v.id = s.plan_version_id",
+    "p": "LEFT JOIN billing_period p ON p.account_id = a.id AND p.period_start = s.period_start",
+}
+NEEDS: Final = {"name": "", "plan": "sv", "available": "c", "used": "csp", "created": ""}
+
+# All accounts are only sorted, with no more of each than that takes; the page's own are read whole.
 LIST: Final = """
     SELECT a.id, a.name, a.status, a.created_at, v.plan, w.plan AS next_plan, c.available, c.held,
-        coalesce(c.consumed - p.consumed_before, 0) AS used, s.period_end,
-        count(*) OVER () AS all_count
-    FROM account a
-    JOIN credit_account c ON c.account_id = a.id
-    LEFT JOIN subscription s ON s.account_id = a.id AND s.ended_at IS NULL
-    LEFT JOIN plan_version v ON v.id = s.plan_version_id
+        coalesce(c.consumed - p.consumed_before, 0) AS used, s.period_end, chosen.all_count
+    FROM (
+        SELECT a.id, row_number() OVER (ORDER BY {order} {direction} NULLS LAST, a.id) AS place,
+            count(*) OVER () AS all_count
+        FROM account a {needed}
+        WHERE {where}
+        ORDER BY {order} {direction} NULLS LAST, a.id
+        LIMIT :rows_max OFFSET :skipped
+    ) chosen
+    JOIN account a ON a.id = chosen.id
+    {c} {s} {v} {p}
     LEFT JOIN plan_version w ON w.id = s.next_plan_version_id
-    LEFT JOIN billing_period p ON p.account_id = a.id AND p.period_start = s.period_start
-    WHERE (CAST(:status AS text) IS NULL OR a.status = :status)
-      AND (CAST(:plan AS text) IS NULL OR v.plan = :plan)
-      AND (CAST(:name AS text) IS NULL OR a.name ILIKE :name OR a.id::text LIKE :id_prefix
-           OR a.id IN (SELECT k.account_id FROM api_key k WHERE k.key_id LIKE :key_prefix))
-    ORDER BY {order} {direction} NULLS LAST, a.id
-    LIMIT :rows_max OFFSET :skipped
+    ORDER BY chosen.place
 """
+WHERE: Final = {
+    "status": "a.status = :status",
+    "plan": "v.plan = :plan",
+    "name": "(a.name ILIKE :name OR a.id::text LIKE :id_prefix"
+    " OR a.id IN (SELECT k.account_id FROM api_key k WHERE k.key_id LIKE :key_prefix))",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +92,25 @@ async def find_accounts(
     Past the last page there is nothing, not even the number.
     """
     words = search.words.strip()[:QUERY_LENGTH_MAX]
+    asked: dict[str, Any] = {"rows_max": rows_max, "skipped": (search.page - 1) * rows_max}
+    conditions = []
+    for name, value in (("status", search.status), ("plan", search.plan), ("name", words)):
+        if value:
+            conditions.append(WHERE[name])
+            asked[name] = value
+    if words:
+        asked["name"] = f"%{_literal(words)}%"
+        asked["id_prefix"] = f"{_literal(words.lower())}%"
+        asked["key_prefix"] = f"{_literal(key_id_in(words))}%"
+    needed = NEEDS[search.sort] + ("sv" if search.plan else "")
     query = LIST.format(
-        order=SORTS[search.sort], direction="DESC" if search.is_descending else "ASC"
+        **JOINS,
+        order=SORTS[search.sort],
+        direction="DESC" if search.is_descending else "ASC",
+        needed=" ".join(join for letter, join in JOINS.items() if letter in needed),
+        where=" AND ".join(conditions) or "true",
     )
-    arguments = {
-        "status": search.status,
-        "plan": search.plan,
-        "name": f"%{_literal(words)}%" if words else None,
-        "id_prefix": f"{_literal(words.lower())}%",
-        "key_prefix": f"{_literal(key_id_in(words))}%",
-        "rows_max": rows_max,
-        "skipped": (max(1, search.page) - 1) * rows_max,
-    }
-    rows = (await db.execute(text(query), arguments)).all()
+    rows = (await db.execute(text(query), asked)).all()
     return [AccountLine(*row[:-1]) for row in rows], rows[0].all_count if rows else 0
 
 
