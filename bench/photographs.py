@@ -19,6 +19,11 @@ MODELS = SHARED / "models"
 
 SOFT_SETS = ("alphamatting27", "lemur")
 BINARY_SETS = ("ccp", "humanseg290", "sod")
+FITTING_HALF = ("GT02", "GT06", "GT10", "GT14", "GT18", "GT22", "GT26")
+"""Every second photograph with measured alpha: the only ones a constant may be chosen on.
+
+The others are held out. The list is fixed, so that no choice can move a photograph across.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench import metrics, peers, report
-from bench.photographs import BINARY_SETS, EVAL, MODELS, SOFT_SETS, photographs
+from bench.photographs import (
+    BINARY_SETS,
+    EVAL,
+    FITTING_HALF,
+    MODELS,
+    SOFT_SETS,
+    photographs,
+)
 from bench.scenes import scenes
 from core import Segmenter, load_segmenter
 from core.confidence import doubt_edge, judge
@@ -240,14 +247,39 @@ def run(*, quick: bool) -> dict[str, str]:
     return sections
 
 
+def is_fitting(case: Case) -> bool:
+    return case.name.split("/")[-1] in FITTING_HALF
+
+
+def halves_table(
+    oracle: Sequence[tuple[Case, dict[str, Scores]]], own: Sequence[tuple[Case, dict[str, Scores]]]
+) -> str:
+    """Return ours over the best of rembg's modes, on the fitting half and on the held-out one."""
+    keys = ("Grad", "MAD", "fringe")
+    rows = []
+    for name, results in (("oracle mask", oracle), ("u2netp's mask, IoU > 0.9", own)):
+        for half, wanted in (("fitting", True), ("held out", False)):
+            chosen = [scores for case, scores in results if is_fitting(case) is wanted]
+            if chosen:
+                average = means(chosen)
+                ratios = (f"{ratio(average, key):.2f}" for key in keys)
+                rows.append([f"{name}, {half} half", str(len(chosen)), *ratios])
+    return report.table(["ours / best of rembg's modes", "photographs", *keys], rows)
+
+
 def _photographs(facts: list[tuple[str, float, float]], *, quick: bool) -> dict[str, str]:
     cases = soft_cases(4 if quick else None)
-    oracle = means(measure(cases, compare_oracle))
+    of_oracle = measure(cases, compare_oracle)
+    oracle = means(of_oracle)
     facts.append(("Grad, oracle mask, photographs", 0.4, ratio(oracle, "Grad")))
     segmenter, session = load_segmenter("u2netp", MODELS, threads=2), peers.session()
     everything = measure(cases, lambda case: own_masks(case, segmenter, session))
-    found = [each for each in everything if each["rembg plain"]["IoU"] > FOUND_IOU]
-    own = means(found)
+    found = [
+        (case, scores)
+        for case, scores in zip(cases, everything, strict=True)
+        if scores["rembg plain"]["IoU"] > FOUND_IOU
+    ]
+    own = means([scores for _, scores in found])
     facts += [
         ("Grad, u2netp's mask, photographs with IoU > 0.9", 0.75, ratio(own, "Grad")),
         ("MAD, the same", 0.85, ratio(own, "MAD")),
@@ -259,7 +291,8 @@ def _photographs(facts: list[tuple[str, float, float]], *, quick: bool) -> dict[
             f"Oracle mask, {len(cases)} photographs:\n\n{alpha_table(oracle)}\n\n"
             f"{fringe_table(oracle)}\n\nu2netp's own mask, the {len(found)} photographs where the "
             f"network finds the subject (IoU > {FOUND_IOU}):\n\n{alpha_table(own)}\n\n"
-            f"{fringe_table(own)}"
+            f"{fringe_table(own)}\n\nBy halves (`bench/photographs.py`):\n\n"
+            f"{halves_table(list(zip(cases, of_oracle, strict=True)), found)}"
         ),
         "confidence": f"{calibration}\n\n{per_set}",
     }

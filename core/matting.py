@@ -31,6 +31,8 @@ SOLVE_EPSILON = 3e-6
 SOLVE_STEPS_MAX = 12
 SPREAD_RADIUS_PX = 1
 """Windows of the colour model that is scaled up: small, since the matte is already solved."""
+SPREAD_MARGIN_PX = 4
+"""What scaling up and two windows look at beyond the edge."""
 
 SURE_BACKGROUND, SURE_FOREGROUND = 0.03, 0.97
 BAND_PX = 4
@@ -56,12 +58,17 @@ BAND_MARGIN_PX = 2
 
 @dataclass(frozen=True, slots=True)
 class _Solved:
-    """A matte at the solving size, and the colour model that scales it up."""
+    """A matte at the solving size, ready to be scaled up.
+
+    Attributes:
+        alpha: (h, w) float32, 0..1.
+        unknown: (h, w), 1 where alpha is soft or steps.
+        coefficients: (h, w, 4) float32, the local colour model there.
+    """
 
     alpha: Plane
-    coefficients: NDArray[Any]
     unknown: NDArray[np.uint8]
-    method: str
+    coefficients: NDArray[Any]
 
 
 def refine(
@@ -89,10 +96,10 @@ def refine(
     size_px = _solving_size(image, mask)
     guide = reduced(image if seen is None else seen, size_px)
     coarse = np.clip(cv2.resize(mask, size_px, interpolation=cv2.INTER_CUBIC), 0, 1)
-    solved = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s)
-    if solved is None:
-        return _scaled_up(coarse, image), "none"
-    return _apply(image, solved, threads), solved.method
+    alpha, method = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s)
+    if method == "none":
+        return _scaled_up(alpha, image), method
+    return _apply(image, _modelled(guide, alpha), threads), method
 
 
 def _solving_size(image: Image, mask: Mask) -> tuple[int, int]:
@@ -111,29 +118,34 @@ def _sharpness(mask: Mask, size_px: tuple[int, int]) -> Plane:
 
 
 def _solve(
-    guide: Plane, coarse: Plane, sharpness: Plane, deadline_s: float | None
-) -> _Solved | None:
-    """Solve the matte inside the box around everything unknown; None if nothing is."""
-    _remove_specks(coarse)
-    unknown = np.asarray(1 - _sure(coarse, BAND_PX), np.uint8)
+    guide: Image, coarse: Plane, sharpness: Plane, deadline_s: float | None
+) -> tuple[Plane, str]:
+    """Solve the matte at the mask's size, and say how; only in the box around what is unknown."""
+    alpha = coarse.copy()
+    _remove_specks(alpha)
+    unknown = np.asarray(1 - _sure(alpha, BAND_PX), np.uint8)
     box = _box_around(unknown > 0, margin_px=SEPARABILITY_RADIUS_PX)
     if box is None:
-        return None
-    picture = _with_ones(guide[box])
-    near = np.ascontiguousarray(coarse[box])
+        return alpha, "none"
+    picture, near = _with_ones(guide[box]), alpha[box].copy()
     model = ColourModel(picture, SOLVE_RADIUS_PX, SOLVE_EPSILON, unknown[box].copy())
     trust = _trust(list(cv2.split(picture)[:3]), near, sharpness[box]).reshape(-1)[model.pixels]
     solution, steps = model.solve(near, trust, SOLVE_STEPS_MAX, deadline_s)
-    alpha = coarse.copy()
     alpha[box] = np.clip(solution, 0, 1)
     _remove_specks(alpha)
-    undecided = _undecided(alpha)
-    coefficients = np.zeros((*coarse.shape, 4), np.float32)
-    if undecided[box].any():
-        reach = cv2.dilate(undecided[box], np.ones((3, 3), np.uint8))  # what scaling up looks at
-        spread = ColourModel(picture, SPREAD_RADIUS_PX, SOLVE_EPSILON, np.asarray(reach, np.uint8))
-        coefficients[box] = spread.coefficients(alpha[box])
-    return _Solved(alpha, coefficients, undecided, "closed-form" if steps else "guided")
+    return alpha, "closed-form" if steps else "guided"
+
+
+def _modelled(guide: Image, alpha: Plane) -> _Solved:
+    """Fit the colours around a matte's edge to it, so that it can be scaled up by them."""
+    unknown = _undecided(alpha)
+    coefficients = np.zeros((*alpha.shape, 4), np.float32)
+    box = _box_around(unknown > 0, margin_px=SPREAD_MARGIN_PX)
+    if box is not None:
+        reach = np.asarray(cv2.dilate(unknown[box], np.ones((3, 3), np.uint8)), np.uint8)
+        model = ColourModel(_with_ones(guide[box]), SPREAD_RADIUS_PX, SOLVE_EPSILON, reach)
+        coefficients[box] = model.coefficients(alpha[box])
+    return _Solved(alpha, unknown, coefficients)
 
 
 def _with_ones(colours: NDArray[np.uint8]) -> Plane:
