@@ -58,6 +58,7 @@ prove: $(VENV)/.dev ## The heavy proofs of the ledger (docs/billing.md; an hour 
 	$(BIN)/python -m bench.proofs.oversell
 	$(BIN)/python -m bench.proofs.duplicates
 	$(BIN)/python -m bench.proofs.crash_points
+	$(BIN)/python -m bench.proofs.gateway_crash_points
 	$(BIN)/python -m bench.proofs.kill_storm
 	$(BIN)/python -m bench.proofs.zombies
 	$(BIN)/python -m bench.proofs.throughput
