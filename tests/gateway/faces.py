@@ -140,9 +140,11 @@ async def launched() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-async def new_context(browser: Browser, size: tuple[int, int] = DESK) -> BrowserContext:
+async def new_context(
+    browser: Browser, size: tuple[int, int] = DESK, **more: Any
+) -> BrowserContext:
     width, height = size
-    context = await browser.new_context(viewport={"width": width, "height": height})
+    context = await browser.new_context(viewport={"width": width, "height": height}, **more)
     context.set_default_timeout(10_000)
     return context
 

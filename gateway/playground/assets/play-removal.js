@@ -11,11 +11,20 @@ class Removal {
     this.key = key;
     this.taskId = null;
     this.isCancelAsked = false;
+    this.isOver = false;
     this.aborting = new AbortController();
   }
 
   // Answers { task, blob, charged }; throws a Refusal. `onProgress(percent, word)` is told how far it is.
   async run(onProgress) {
+    try {
+      return await this.goThrough(onProgress);
+    } finally {
+      this.isOver = true;
+    }
+  }
+
+  async goThrough(onProgress) {
     onProgress(null, "Sending the picture");
     this.taskId = await this.send((share) => onProgress(Math.round(share * 100), "Sending the picture"));
     const [task, charged] = await this.watch(onProgress);
@@ -27,6 +36,7 @@ class Removal {
 
   // Stops waiting. What a worker has begun goes on there, and answers false.
   async cancel() {
+    if (this.isOver) return true;
     this.isCancelAsked = true;
     if (this.taskId === null) {
       this.aborting.abort();

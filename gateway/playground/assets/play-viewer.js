@@ -55,7 +55,7 @@ class Viewer {
     this.root.classList.toggle("single", !isSameFrame);
     this.root.hidden = false;
     this.lay(width, height);
-    this.reveal(isSameFrame);
+    this.moveDivider(100);
     return isSameFrame;
   }
 

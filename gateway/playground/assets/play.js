@@ -52,7 +52,7 @@ function tellProgress(percent, word) {
 // ---- From a picture to its cutout.
 
 async function take(file, name, path = "") {
-  await removal?.cancel();
+  removal?.cancel().catch(() => {}); // whether it could be: nobody looks at it any more
   shown.forEach((url) => URL.revokeObjectURL(url));
   shown = [];
   picture = { file, name: name || file.name || "picture", path };
@@ -118,7 +118,6 @@ async function present(done) {
   const extension = EXTENSIONS[done.blob.type] ?? done.name.split(".").pop();
   done.saveAs = `${done.picture.name.replace(/\.[^.]*$/, "") || "picture"}-cutout.${extension}`;
   const hadFocus = part("working").contains(document.activeElement);
-  show("done");
   const isSameFrame = await viewer.showCutout(url);
   part("slide").hidden = !isSameFrame;
   part("no-slide").hidden = isSameFrame;
@@ -133,6 +132,8 @@ async function present(done) {
   part("codia-curl").textContent = codiaCurl(GATEWAY, done);
   part("revid-curl").textContent = revidCurl(GATEWAY, done);
   part("api-lead").textContent = `Exactly what was done to ${done.picture.name}, from a shell. Put your key in the environment as CUTOUT_API_KEY.`;
+  show("done");
+  viewer.reveal(isSameFrame);
   if (hadFocus) link.focus({ preventScroll: true });
 }
 
@@ -267,5 +268,6 @@ part("zoom-in").addEventListener("click", () => viewer.step(1));
 part("zoom-out").addEventListener("click", () => viewer.step(-1));
 part("zoom-fit").addEventListener("click", () => viewer.fit());
 
+document.querySelector(".zoom").hidden = typeof Panzoom === "undefined";
 viewer.setGround("checker");
 show("empty");

@@ -1,0 +1,136 @@
+"""What the playground says when it is refused, and what it asks for where it has no key."""
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.async_api import expect
+
+from gateway.app import House
+from tests.gateway.faces import Visit, needs_chromium
+from tests.gateway.playground.bench import Bench
+from tests.gateway.web import open_account
+
+pytestmark = [needs_chromium, pytest.mark.browser]
+
+
+async def refusal(bench: Bench) -> str:
+    await bench.reach("refused")
+    return await bench.page.get_by_role("alert").inner_text()
+
+
+async def test_what_is_not_a_picture_is_refused_in_words(bench: Bench) -> None:
+    await bench.pick(b"Dear diary", "diary.txt")
+    words = await refusal(bench)
+    assert "That is not a picture we can read" in words
+    assert "Supported: png, jpg, jpeg, webp, bmp" in words
+    assert "Nothing was charged." in words
+    await expect(bench.page.get_by_role("button", name="Try again")).to_be_hidden()
+    await expect(bench.page.get_by_role("alert").get_by_text("Another picture")).to_be_focused()
+    await bench.page.keyboard.press("Enter")
+    await expect(bench.page.get_by_label("Choose a picture")).to_be_focused()
+
+
+async def test_a_broken_picture_is_refused_in_words(bench: Bench, astronaut: bytes) -> None:
+    await bench.pick(astronaut[:4000])
+    assert "The picture is broken" in await refusal(bench)
+
+
+async def test_a_file_that_is_too_large_is_not_even_sent(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    path.write_bytes(bytes(21 * 2**20))
+    await bench.page.set_input_files("#file", path)
+    words = await refusal(bench)
+    assert "The file is too large" in words
+    assert "20.0 MiB are allowed" in words
+
+
+async def test_too_many_pixels_are_refused_in_words(bench: Bench) -> None:
+    wide = BytesIO()
+    Image.new("L", (16_100, 300)).save(wide, "PNG")
+    bench.visit.expected.append("413")
+    await bench.pick(wide.getvalue())
+    assert "Too many pixels" in await refusal(bench)
+
+
+async def test_an_option_that_does_not_fit_is_told(bench: Bench, astronaut: bytes) -> None:
+    bench.visit.expected.append("400")
+    await bench.page.check("#crop")
+    await bench.page.fill("#crop_margin", "wide")
+    await bench.pick(astronaut)
+    words = await refusal(bench)
+    assert "Something in the options does not fit" in words
+    assert "crop_margin" in words
+    await bench.page.fill("#crop_margin", "5%")
+    await bench.page.get_by_role("button", name="Try again").click()
+    await bench.reach("done")
+
+
+@pytest.mark.parametrize("demo_limits", [{"budget_credits": 10}])
+async def test_when_the_demo_key_is_out_of_credits_ones_own_goes_on(
+    bench: Bench, house: House, astronaut: bytes
+) -> None:
+    bench.visit.expected.append("402")
+    await bench.pick(astronaut)
+    words = await refusal(bench)
+    assert "Out of credits" in words
+    assert "Use your own key" in words
+    ada = await open_account(house.settings, house.sessions)
+    await bench.page.get_by_label("Your API key").fill(ada.key)
+    await bench.page.keyboard.press("Enter")
+    await bench.reach("done")
+    await expect(bench.page.locator("#facts")).to_contain_text("25 credits")
+
+
+@pytest.mark.parametrize("demo_limits", [{"rate_per_minute": 1, "burst": 1}])
+async def test_who_is_too_fast_is_told_how_long_to_wait(bench: Bench, astronaut: bytes) -> None:
+    bench.visit.expected.append("429")
+    await bench.cut(astronaut)
+    await bench.page.click("#again")
+    words = await refusal(bench)
+    assert "A little too fast" in words
+    assert "Try again in " in words
+
+
+@pytest.mark.parametrize("demo_limits", [None])
+async def test_without_a_demo_key_the_page_asks_for_one_and_keeps_it_nowhere(
+    bench: Bench, house: House, astronaut: bytes
+) -> None:
+    await bench.pick(astronaut)
+    assert "An API key, please" in await refusal(bench)
+    field = bench.page.get_by_label("Your API key")
+    await expect(field).to_be_focused()
+    ada = await open_account(house.settings, house.sessions)
+    await field.fill(ada.key)
+    await bench.page.keyboard.press("Enter")
+    await bench.reach("done")
+    assert await bench.saved()
+    assert ada.key not in await bench.page.content()
+    kept = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+    assert await bench.page.evaluate(kept) == '[{},{},""]'
+    await bench.page.reload()
+    await expect(field).to_have_value("")
+
+
+@pytest.mark.parametrize("demo_limits", [None])
+async def test_a_key_that_is_not_known_is_told_and_can_be_mended(
+    bench: Bench, astronaut: bytes
+) -> None:
+    bench.visit.expected.append("401")
+    await bench.page.get_by_label("Your API key").fill("cg_live_nobody")
+    await bench.pick(astronaut)
+    assert "That key is not known" in await refusal(bench)
+    await expect(bench.page.get_by_label("Your API key")).to_be_focused()
+
+
+async def test_what_waits_can_be_canceled_and_costs_nothing(visit: Visit, astronaut: bytes) -> None:
+    await visit.open("/")  # and nobody works
+    bench = Bench(visit)
+    await bench.pick(astronaut)
+    await bench.page.get_by_text("Waiting for a worker").first.wait_for()
+    await expect(bench.page.locator("#cancel")).to_be_visible()
+    await bench.page.click("#cancel")
+    await bench.reach("empty")
+    await expect(bench.page.locator("#said")).to_have_text("Canceled. Nothing was charged.")
+    await expect(bench.page.get_by_label("Choose a picture")).to_be_focused()
