@@ -244,8 +244,8 @@ class CreditGrant(Base):
 class LedgerTxn(Base):
     """One operation on one account; its entries sum to zero. Never changed.
 
-    It and its entries are written by `ledger_post` alone, which sees to it that account and grants
-    are there: no foreign keys, each of which would be looked up again at every hold and capture.
+    It and its entries are written by three functions alone (docs/adr/0019), which see to it that
+    account and grants are there: no foreign keys, which would be looked up again at every hold.
     """
 
     __tablename__ = "ledger_txn"

@@ -19,6 +19,8 @@ HOLDS: Final = 5
 
 HOT: Final = {
     "the mutex": "SELECT * FROM credit_account WHERE account_id = :account_id FOR UPDATE",
+    "is it open, has the key a budget?": "SELECT status, (SELECT budget_credits FROM api_key"
+    " WHERE id = :job_id AND account_id = :account_id) FROM account WHERE id = :account_id",
     "the burn-down": "SELECT id, remaining FROM credit_grant WHERE account_id = :account_id"
     " AND closed_at IS NULL AND remaining > 0"
     " ORDER BY priority, expires_at NULLS LAST, effective_at, seq",
@@ -26,7 +28,6 @@ HOT: Final = {
     "its slices": "SELECT grant_id, amount FROM hold_slice WHERE job_id = :job_id ORDER BY line",
     "was it done?": "SELECT id FROM ledger_txn WHERE account_id = :account_id"
     " AND op = 'capture' AND ref = :ref",
-    "the sum of a transaction": "SELECT sum(amount) FROM ledger_entry WHERE txn_id = 1000",
     "what is due": "SELECT account_id FROM credit_account WHERE next_due_at <= now()"
     " ORDER BY next_due_at LIMIT 100",
 }

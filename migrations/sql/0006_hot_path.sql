@@ -4,7 +4,8 @@
 -- * Postgres planned most of these statements anew at every call: for an array whose length it sees
 --   it expects fewer rows than for any array, so the plan that is kept never looks as cheap. Each
 --   has one good plan, by a key, whatever it is called with; plan_cache_mode says so, inside the
---   function that names it and what that calls, and nowhere else.
+--   function that names it and what that calls, and nowhere else. enable_seqscan sees to it that a
+--   plan which was made while a table was small is by a key too, since it is kept while that grows.
 -- * What one operation writes is one statement. So place_hold and capture_hold write their entries
 --   themselves and have their owner's rights, as ledger_post has, which posts all that is rarer.
 -- * That the lines sum to zero is looked at once a statement.
@@ -34,6 +35,7 @@ CREATE TRIGGER ledger_entry_sums_to_zero AFTER INSERT ON ledger_entry
 -- All that is rarer ----------------------------------------------------------------------------
 
 ALTER FUNCTION ledger_post SET plan_cache_mode = force_generic_plan;
+ALTER FUNCTION ledger_post SET enable_seqscan = off;
 
 -- Hold -----------------------------------------------------------------------------------------
 
@@ -41,7 +43,8 @@ CREATE OR REPLACE FUNCTION place_hold(
     p_account uuid, p_job uuid, p_amount bigint, p_concurrency_max bigint, p_api_key uuid,
     p_at timestamptz
 ) RETURNS hold_outcome LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+SECURITY DEFINER SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     books credit_account;
     account_status text;
@@ -194,7 +197,8 @@ END $$;
 
 CREATE OR REPLACE FUNCTION capture_hold(p_job uuid, p_at timestamptz) RETURNS hold_outcome
 LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+SECURITY DEFINER SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     placed hold;
     books credit_account;

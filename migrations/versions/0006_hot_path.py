@@ -32,6 +32,7 @@ def downgrade() -> None:
         op.get_bind(), functions.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
     )
     op.execute("ALTER FUNCTION ledger_post RESET plan_cache_mode")
+    op.execute("ALTER FUNCTION ledger_post RESET enable_seqscan")
     op.execute("DROP TRIGGER ledger_entry_sums_to_zero ON ledger_entry")
     op.execute("DROP FUNCTION check_written_sums_to_zero")
     op.execute(
