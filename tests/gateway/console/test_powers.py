@@ -16,6 +16,7 @@ from gateway.console.visitor import Visitor
 from gateway.web.refusals import FormError
 
 PLAN = PlanVersion(rate_per_minute=300, burst=60, concurrency_max=16, queue_class="standard")
+DAY = timedelta(days=1)
 TODAY = datetime.now(UTC).replace(microsecond=0)
 NETWORKS = ("203.0.113.0/24", "203.0.113.128/25", "198.51.100.0/24", "2001:db8::/32", "0.0.0.0/0")
 
@@ -85,7 +86,6 @@ forms = st.fixed_dictionaries(
         "last_day": st.just("") | st.integers(-2, 40).map(lambda n: f"{TODAY + n * DAY:%Y-%m-%d}"),
     }
 )
-DAY = timedelta(days=1)
 
 
 @given(mine=keys, form=forms)
