@@ -84,9 +84,11 @@ def answer_with_page(request: Request[Any, Any, Any], exc: Exception) -> Respons
     """Answer an exception with a page; one that no table knows is a bug, logged with its trace."""
     status, title, hint = _told(exc)
     staff = request.scope["state"].get("staff")
+    wait_s = getattr(exc, "retry_after_s", None)
     return page(
         "web/refusal.html",
         status=status,
+        headers={"Retry-After": str(wait_s)} if wait_s else None,
         title=title,
         hint=hint,
         request_id=structlog.contextvars.get_contextvars().get("request_id"),
