@@ -23,13 +23,28 @@ CALLS: Final = text(
     GROUP BY 1 ORDER BY 1
     """
 )
+# Counted by the millisecond, then walked: sorting 300,000 intervals takes more than twice as long.
 LATENCY: Final = text(
     """
-    SELECT count(*) AS jobs,
-        percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY finished_at - created_at) AS whole,
-        percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY started_at - created_at) AS waited
-    FROM job
-    WHERE finished_at >= :since AND finished_at < :until AND state = 'succeeded'
+    WITH spent AS (
+        SELECT CAST(round(date_part('epoch', finished_at - created_at) * 1000) AS bigint) AS whole,
+            CAST(round(date_part('epoch', started_at - created_at) * 1000) AS bigint) AS waited
+        FROM job
+        WHERE finished_at >= :since AND finished_at < :until AND state = 'succeeded'
+    ), counted AS (
+        SELECT grouping(whole) = 0 AS is_whole, coalesce(whole, waited) AS ms, count(*) AS jobs
+        FROM spent GROUP BY GROUPING SETS ((whole), (waited))
+    ), walked AS (
+        SELECT is_whole, ms, sum(jobs) OVER (PARTITION BY is_whole ORDER BY ms) AS walked,
+            sum(jobs) OVER (PARTITION BY is_whole) AS jobs
+        FROM counted
+    )
+    SELECT coalesce(max(jobs) FILTER (WHERE is_whole), 0) AS jobs,
+        min(ms) FILTER (WHERE is_whole AND walked >= jobs * 0.5) AS p50_ms,
+        min(ms) FILTER (WHERE is_whole AND walked >= jobs * 0.95) AS p95_ms,
+        min(ms) FILTER (WHERE NOT is_whole AND walked >= jobs * 0.5) AS waited_p50_ms,
+        min(ms) FILTER (WHERE NOT is_whole AND walked >= jobs * 0.95) AS waited_p95_ms
+    FROM walked
     """
 )
 QUEUE: Final = text(
@@ -106,11 +121,7 @@ async def calls_over_time(
 async def latency(db: AsyncSession, *, since: datetime, until: datetime) -> Latency:
     """Tell the median and the 95th percentile of jobs that ended with `since` <= time < `until`."""
     row = (await db.execute(LATENCY, {"since": since, "until": until})).one()
-    spans = (*(row.whole or (None, None)), *(row.waited or (None, None)))
-    return Latency(
-        row.jobs,
-        *(None if span is None else round(span.total_seconds() * 1000) for span in spans),
-    )
+    return Latency(int(row.jobs), *row[1:])
 
 
 async def queue(db: AsyncSession) -> Queue:

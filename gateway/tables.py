@@ -113,6 +113,10 @@ class Job(Base):
         Index("ix_job_created_at", "created_at", "id"),
         Index("ix_job_account_id_created_at", "account_id", "created_at"),
         Index(
+            *("ix_job_error_code_created_at", "error_code", "created_at"),
+            postgresql_where=text("state = 'failed'"),
+        ),
+        Index(
             "ix_job_finished_at",
             "finished_at",
             postgresql_include=["state", "created_at", "started_at"],

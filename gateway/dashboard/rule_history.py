@@ -32,11 +32,11 @@ BY_HOUR: Final = text(
     SELECT name, date_trunc('hour', started_at, 'UTC') AS at, count(*) AS runs,
         count(*) FILTER (WHERE NOT is_ok) AS breaches
     FROM invariant_run
-    WHERE started_at >= date_trunc('hour', clock_timestamp(), 'UTC') - CAST(:span AS interval)
+    WHERE started_at >= date_trunc('hour', now(), 'UTC') - CAST(:span AS interval)
     GROUP BY 1, 2
     """
 )
-THIS_HOUR: Final = text("SELECT date_trunc('hour', clock_timestamp(), 'UTC')")
+THIS_HOUR: Final = text("SELECT date_trunc('hour', now(), 'UTC')")
 
 
 @dataclass(frozen=True, slots=True)

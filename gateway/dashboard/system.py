@@ -9,8 +9,14 @@ from redis.asyncio import Redis
 from core import CoreError
 from gateway import presence
 from gateway.cutouts import Cutouts
+from gateway.dashboard.remembered import Remembered
 from gateway.dashboard.staff import Staff
-from gateway.dashboard.system_facts import database_facts, redis_facts, storage_facts
+from gateway.dashboard.system_facts import (
+    StorageFacts,
+    database_facts,
+    redis_facts,
+    storage_facts,
+)
 from gateway.dashboard.weights import WeightsShelf
 from gateway.web.pages import page
 
@@ -19,18 +25,23 @@ class SystemController(Controller):
     path = "/system"
 
     @get()
-    async def show(
+    async def show(  # noqa: PLR0913, PLR0917 - by name; the page is of all that there is
         self,
         request: Request[Any, Any, Any],
         staff: NamedDependency[Staff],
         cutouts: NamedDependency[Cutouts],
         redis: NamedDependency[Redis],
         shelf: NamedDependency[WeightsShelf],
+        remembered: NamedDependency[Remembered],
     ) -> Response[str]:
         settings = cutouts.settings
+
+        async def reckon() -> StorageFacts:
+            return await storage_facts(cutouts.sessions, settings.storage_url)
+
+        storage = await remembered.get("storage", reckon)
         async with cutouts.sessions() as db:
             database = await database_facts(db)
-            storage = await storage_facts(db, settings.storage_url)
         template = "system_parts" if "hx-request" in request.headers else "system"
         return page(
             f"dashboard/{template}.html",
@@ -42,7 +53,7 @@ class SystemController(Controller):
             folder=shelf.folder,
             database=database,
             redis=await redis_facts(redis),
-            storage=storage,
+            storage=storage.value,
         )
 
 

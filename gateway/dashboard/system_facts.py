@@ -16,6 +16,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from billing.db import SessionFactory
+
 REDIS_DEADLINE_S: Final = 1.0
 TABLES_SHOWN_MAX: Final = 8
 
@@ -42,7 +44,6 @@ TABLES: Final = text(
     ORDER BY size_bytes DESC LIMIT :rows_max
     """
 )
-# By the index of results that are still to be purged.
 KEPT: Final = text(
     """
     SELECT count(*) AS results, coalesce(sum(result_bytes), 0)::bigint AS result_bytes
@@ -114,9 +115,10 @@ async def redis_facts(redis: Redis) -> RedisFacts | None:
     )
 
 
-async def storage_facts(db: AsyncSession, storage_url: str) -> StorageFacts:
+async def storage_facts(sessions: SessionFactory, storage_url: str) -> StorageFacts:
     """Add up what jobs say is kept; a folder is asked for its disk's room too."""
-    kept = (await db.execute(KEPT)).one()
+    async with sessions() as db:
+        kept = (await db.execute(KEPT)).one()
     url = urlsplit(storage_url)
     place, room = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}", None
     if url.scheme == "file":
