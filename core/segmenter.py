@@ -13,6 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.allocation import keep_small_blocks
 from core.errors import InvalidOptionError, ProviderUnavailableError, WeightsCorruptError
 from core.options import Clothes
 from core.parallel import at_once
@@ -222,6 +223,7 @@ def load_segmenter(
         WeightsCorruptError: the file has another checksum.
         ProviderUnavailableError: onnxruntime would run on another provider.
     """
+    keep_small_blocks()
     contents = find_weights(name, folder).read_bytes()
     weights = WEIGHTS[name]
     if hashlib.sha256(contents).hexdigest() not in weights.checksums:
