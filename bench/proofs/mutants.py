@@ -1,9 +1,10 @@
-"""Thirty faults, put into a copy of the ledger one at a time: the tests find each.
+"""Forty faults, put into a copy of the ledger and the gateway one at a time: the tests find each.
 
     python -m bench.proofs.mutants [--only NAME]
 
-A mutant is killed when `pytest tests/billing` fails on the copy. One that survives is a hole in
-the tests, and this command then exits with 1.
+A mutant is killed when the tests of its room (`pytest tests/billing`, of a gateway's mutant those
+that it names) fail on the copy. One that survives is a hole in the tests, and this command then
+exits with 1.
 """
 
 import argparse
@@ -32,6 +33,7 @@ class Mutant(NamedTuple):
     path: str
     old: str
     new: str
+    tests: str = "tests/billing/test_*.py"
 
 
 MUTANTS: Final = (
@@ -122,6 +124,23 @@ MUTANTS: Final = (
     Mutant("keys: revocation is not looked at", "billing/keys.py",
            "(key.revoked_at, key.expires_at, key.grace_until)",
            "(key.expires_at, key.grace_until)"),
+    Mutant("statement: what happened at the very time is before it", "billing/sequence.py",
+           "CASE WHEN t.effective_at < :moment THEN t.account_seq",
+           "CASE WHEN t.effective_at <= :moment THEN t.account_seq"),
+    Mutant("settle: drop the fence", "gateway/jobs.py",
+           "Job.id == fence.job_id, Job.attempt == fence.attempt, Job.state.in_(states)",
+           "Job.id == fence.job_id, Job.state.in_(states)", "tests/gateway/test_jobs.py"),
+    Mutant("settle: a job may end twice", "gateway/jobs.py",
+           "Job.id == fence.job_id, Job.attempt == fence.attempt, Job.state.in_(states)",
+           "Job.id == fence.job_id, Job.attempt == fence.attempt", "tests/gateway/test_jobs.py"),
+    Mutant("settle: the hold of a failed job stays", "gateway/settle.py",
+           "await ledger.release(db, job.id, reason=reason)", "pass", "tests/gateway/test_s*.py"),
+    Mutant("sweep: a lease that is not over", "gateway/sweep.py",
+           "Job.lease_until < func.now(),", "Job.lease_until > func.now(),",
+           "tests/gateway/test_sweep.py"),
+    Mutant("accept: a repeated request is a new job", "gateway/idempotency.py",
+           "return None if earlier == job_id else earlier", "return None",
+           "tests/gateway/test_[is]*.py"),
 )  # fmt: skip
 
 
@@ -142,7 +161,7 @@ def is_killed(mutant: Mutant) -> tuple[bool, str]:
         if mutant.old not in source:
             raise SystemExit(f"{mutant.name}: {mutant.path} has changed; mend the mutant")
         target.write_text(source.replace(mutant.old, mutant.new), "utf-8")
-        tests = sorted(copy.glob("tests/billing/test_*.py"), key=lambda path: path.name in SLOW)
+        tests = sorted(copy.glob(mutant.tests), key=lambda path: path.name in SLOW)
         command = [sys.executable, "-m", "pytest", *map(str, tests), "-x", "-q", "--no-header"]
         done = subprocess.run(
             [*command, "-p", "no:cacheprovider"],
