@@ -31,7 +31,9 @@ def test_the_ledger_equals_its_model_whatever_is_done_to_it(
     print(f"\nstate machine: CUTOUT_PROOF_SEED={chosen}")  # noqa: T201 - to run it again
     # A machine that is busy elsewhere may keep a racer waiting longer than a caller would.
     engine = make_engine(
-        database_url, server_settings={"lock_timeout": "60000"}, pool_pre_ping=False
+        database_url,
+        server_settings={"lock_timeout": "60000", "statement_timeout": "60000"},
+        pool_pre_ping=False,
     )
     sessions = make_sessions(engine)
     runner.run(ensure_machine_plans(sessions))
