@@ -24,6 +24,7 @@ EXAMPLES = {
     "key_peppers",
     "link_secret",
     "webhook_secret",
+    "playground_key",
     "weights_dir",
 }
 

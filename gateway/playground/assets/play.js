@@ -10,7 +10,7 @@ const EXTENSIONS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "web
 const viewer = new Viewer((scale) => {
   part("zoom").textContent = `${Math.round(scale * 100)} %`;
 });
-let picture = null; // { file, name, path, url }
+let picture = null; // { file, name, path }
 let removal = null;
 let shown = []; // object URLs to be given back
 
@@ -30,9 +30,10 @@ function say(words) {
   if (part("said").textContent !== words) part("said").textContent = words;
 }
 
-// Moves the focus only where it would otherwise be lost with what is hidden.
-function handFocus(from, to) {
-  if (from.contains(document.activeElement)) to.focus({ preventScroll: true });
+// Whether the focus is nobody's, or on what is hidden while a picture is worked on.
+function isFocusFree() {
+  const { activeElement: holder } = document;
+  return holder === document.body || part("stage").contains(holder) || part("again-row").contains(holder);
 }
 
 function objectUrl(blob) {
@@ -49,6 +50,11 @@ function tellProgress(percent, word) {
   say(word);
 }
 
+function letCancel(isPossible) {
+  part("cancel").disabled = !isPossible;
+  part("cancel").textContent = isPossible ? "Cancel" : "In work already";
+}
+
 // ---- From a picture to its cutout.
 
 async function take(file, name, path = "") {
@@ -56,9 +62,9 @@ async function take(file, name, path = "") {
   shown.forEach((url) => URL.revokeObjectURL(url));
   shown = [];
   picture = { file, name: name || file.name || "picture", path };
-  picture.url = objectUrl(file);
-  await viewer.showOriginal(picture.url);
-  await cut();
+  const mine = picture;
+  await viewer.showOriginal(objectUrl(file));
+  if (picture === mine) await cut();
 }
 
 function chosenOptions() {
@@ -79,10 +85,12 @@ async function cut() {
     if (picture.file.size > BYTES_MAX) throw new Refusal("file_too_large", `${fileSize(picture.file.size)}; ${fileSize(BYTES_MAX)} are allowed.`);
     if (!key && !IS_DEMO) throw new Refusal("missing_key");
     tellProgress(null, "Sending the picture");
+    letCancel(true);
+    const isFree = isFocusFree();
     show("working");
-    handFocus(document.body === document.activeElement ? document.body : part("prompt"), part("cancel"));
+    if (isFree) part("cancel").focus({ preventScroll: true });
     const done = await mine.run(tellProgress);
-    if (removal === mine) await present({ ...done, taskId: mine.taskId, options: mine.options, picture });
+    if (removal === mine) await present(mine, { ...done, taskId: mine.taskId, options: mine.options, picture });
   } catch (error) {
     if (removal !== mine) return;
     refuse(error instanceof Refusal ? error : new Refusal("failed", String(error.message)), !key && IS_DEMO);
@@ -113,12 +121,13 @@ function refuse(refusal, isDemo) {
 
 // ---- The cutout, and what is to be known of it.
 
-async function present(done) {
+async function present(mine, done) {
   const url = objectUrl(done.blob);
   const extension = EXTENSIONS[done.blob.type] ?? done.name.split(".").pop();
   done.saveAs = `${done.picture.name.replace(/\.[^.]*$/, "") || "picture"}-cutout.${extension}`;
   const hadFocus = part("working").contains(document.activeElement);
   const isSameFrame = await viewer.showCutout(url);
+  if (removal !== mine) return;
   part("slide").hidden = !isSameFrame;
   part("no-slide").hidden = isSameFrame;
   const hasAlpha = extension !== "jpg";
@@ -221,8 +230,10 @@ for (const button of document.querySelectorAll(".another")) {
 // ---- Cancel, again, options.
 
 part("cancel").addEventListener("click", async () => {
-  const mine = removal;
-  if (!(await mine.cancel())) say("It is in work already and will be finished.");
+  const isCanceled = await removal.cancel().catch(() => false);
+  if (isCanceled) return;
+  letCancel(false);
+  say("It is in work already and will be finished.");
 });
 part("retry").addEventListener("click", () => cut());
 part("options").addEventListener("submit", (event) => {

@@ -82,6 +82,21 @@ def test_the_facts_are_true(up: Up) -> None:
         assert client.ping()
 
 
+def test_the_page_works_at_once_on_a_key_of_its_own_that_nobody_sees(
+    up: Up, astronaut: bytes
+) -> None:
+    with httpx.Client(base_url=up.facts["url"], trust_env=False, timeout=60) as browser:
+        page = browser.get("/").text
+        kept = json.loads((up.data_dir / "demo-account.json").read_text())
+        assert "data-demo" in page
+        assert kept["playground_key"] not in page
+        assert kept["playground_key"] != kept["api_key"]
+        sent = browser.post("/playground/cutouts", files={"file": ("a.jpg", astronaut)})
+        assert sent.headers["RateLimit-Policy"] == '"default";q=10;w=20'
+        task = browser.get(sent.json()["endpoints"]["check_status"], params={"wait": 30})
+        assert task.json()["status"] == "completed"
+
+
 def test_the_curls_that_it_prints_work_when_pasted(up: Up) -> None:
     printed = up.log_path.read_text()
     assert "CUTOUT_FETCH_ALLOW_LOOPBACK" in printed
