@@ -4,7 +4,7 @@ The whole statement, oldest first, is `statements.statement`; both tell the same
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.sequence import last_before
-from billing.statements import JOB_OPS, StatementLine, balance_at
+from billing.statements import JOB_OPS, StatementLine
 
 # Backwards along the account's sequence, so that a page costs what a page holds. What a hold does
 # to the balance is nothing, always; what a release does, almost always.
@@ -41,6 +41,17 @@ PAGE: Final = text(
         LIMIT :lines_max
     ) page
     ORDER BY page.seq DESC
+    """
+)
+BALANCE: Final = text(
+    """
+    SELECT
+        (SELECT e.balance_after FROM ledger_txn t JOIN ledger_entry e ON e.txn_id = t.id
+         WHERE t.account_id = :account_id AND t.account_seq <= :seq AND e.bucket = 'available'
+         ORDER BY t.account_seq DESC, e.line DESC LIMIT 1) AS available,
+        (SELECT e.balance_after FROM ledger_txn t JOIN ledger_entry e ON e.txn_id = t.id
+         WHERE t.account_id = :account_id AND t.account_seq <= :seq AND e.bucket = 'held'
+         ORDER BY t.account_seq DESC, e.line DESC LIMIT 1) AS held
     """
 )
 # By what was done; each operation moves the balance of one account, in one direction or another.
@@ -111,8 +122,9 @@ async def newest_lines(
 
 async def balance_before(db: AsyncSession, account_id: UUID, at: datetime) -> int:
     """Tell the balance, available and held together, as it was just before `at`."""
-    then = await balance_at(db, account_id, at - timedelta.resolution)
-    return then.available + then.held
+    arguments = {"account_id": account_id, "seq": await last_before(db, account_id, at)}
+    then = (await db.execute(BALANCE, arguments)).one()
+    return int(then.available or 0) + int(then.held or 0)
 
 
 async def totals(db: AsyncSession, account_id: UUID, *, since: datetime, until: datetime) -> Totals:

@@ -75,6 +75,7 @@ class JobsController(Controller):
             has_more=len(jobs) > ROWS_MAX,
             is_first=not query.get("before"),
             state=state,
+            here=f"{request.url.path}?{request.url.query}",
             states=STATES,
             names=names,
             has_picture=_has_picture,
