@@ -32,7 +32,7 @@ function optionsFor(kind, count) {
     interaction: { mode: "index", intersect: false },
     scales: {
       x: { stacked, ticks, grid: { display: false }, border: { color: tone("line") } },
-      y: { stacked, beginAtZero: true, grid, border: { display: false }, ticks: { ...ticks, maxTicksLimit: 5 } },
+      y: { stacked, beginAtZero: true, grid, border: { display: false }, ticks: { ...ticks, maxTicksLimit: 5, precision: 0 } },
     },
     plugins: {
       legend: {
