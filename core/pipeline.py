@@ -28,8 +28,8 @@ Plane = NDArray[np.uint8]
 BYTES_PER_PIXEL_PEAK: Final = 28
 """Memory that one picture takes at most while it is worked on, beside the segmenter's own.
 
-Measured at 12 megapixels (tests/core/test_memory.py): 13 from JPEG to PNG, 17 from alpha to PNG,
-28 to WebP, whose lossless encoder is the hungriest. A background image comes on top.
+Measured at 12 megapixels (tests/core/test_memory.py): 7 from JPEG to PNG, 15 from alpha to PNG,
+26 to WebP, whose lossless encoder is the hungriest. A background image comes on top.
 """
 OF_THE_SUBJECT: Final = (
     "transparency",
