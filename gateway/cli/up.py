@@ -93,7 +93,7 @@ def _print_welcome(screen: Console, stack: Stack, samples: Samples) -> None:
     key = stack.account.api_key
     screen.print(
         f"""
-[bold green]Cutout Gateway is up[/] at [bold]{stack.url}[/]   (Ctrl-C stops it)
+[bold green]Cutout Gateway is up[/] at [bold]{stack.url}[/]   (open it; Ctrl-C stops it)
 
   API key   {key}
   Account   {stack.account.account_id}, {DEMO_PLAN} plan
