@@ -76,4 +76,5 @@ async def test_a_photograph_that_was_taken_upright_lies_on_its_cutout(
         photograph.crop((0, 0, 512, 400)).save(upright, "JPEG", quality=90, exif=exif)
     await touched_bench.cut(upright.getvalue())
     await expect(touched_bench.page.locator("#no-slide")).to_be_hidden()
-    await expect(touched_bench.page.locator("#facts")).to_contain_text("400 \N{MULTIPLICATION SIGN} 512 px")
+    facts = touched_bench.page.locator("#facts")
+    await expect(facts).to_contain_text("400 \N{MULTIPLICATION SIGN} 512 px")
