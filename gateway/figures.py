@@ -24,16 +24,27 @@ CALLS: Final = text(
     """
 )
 # Counted by the millisecond, then walked: sorting 300,000 intervals takes more than twice as long.
-# Seconds, not intervals: they are sorted in two thirds of the time.
 LATENCY: Final = text(
     """
-    SELECT count(*) AS jobs,
-        percentile_disc(ARRAY[0.5, 0.95])
-            WITHIN GROUP (ORDER BY date_part('epoch', finished_at - created_at)) AS whole_s,
-        percentile_disc(ARRAY[0.5, 0.95])
-            WITHIN GROUP (ORDER BY date_part('epoch', started_at - created_at)) AS waited_s
-    FROM job
-    WHERE finished_at >= :since AND finished_at < :until AND state = 'succeeded'
+    WITH spent AS (
+        SELECT CAST(round(date_part('epoch', finished_at - created_at) * 1000) AS bigint) AS whole,
+            CAST(round(date_part('epoch', started_at - created_at) * 1000) AS bigint) AS waited
+        FROM job
+        WHERE finished_at >= :since AND finished_at < :until AND state = 'succeeded'
+    ), counted AS (
+        SELECT grouping(whole) = 0 AS is_whole, coalesce(whole, waited) AS ms, count(*) AS jobs
+        FROM spent GROUP BY GROUPING SETS ((whole), (waited))
+    ), walked AS (
+        SELECT is_whole, ms, sum(jobs) OVER (PARTITION BY is_whole ORDER BY ms) AS walked,
+            sum(jobs) OVER (PARTITION BY is_whole) AS jobs
+        FROM counted
+    )
+    SELECT coalesce(max(jobs) FILTER (WHERE is_whole), 0) AS jobs,
+        min(ms) FILTER (WHERE is_whole AND walked >= jobs * 0.5) AS p50_ms,
+        min(ms) FILTER (WHERE is_whole AND walked >= jobs * 0.95) AS p95_ms,
+        min(ms) FILTER (WHERE NOT is_whole AND walked >= jobs * 0.5) AS waited_p50_ms,
+        min(ms) FILTER (WHERE NOT is_whole AND walked >= jobs * 0.95) AS waited_p95_ms
+    FROM walked
     """
 )
 QUEUE: Final = text(
