@@ -175,7 +175,7 @@ async def test_keys_do_not_touch_each_other(limits: Limits) -> None:
     assert await taken_of(limits, 10, second, rate=1, burst=5) == 5
 
 
-async def test_two_processes_share_one_limit(shared_valkey: Valkey) -> None:
+async def test_litestar_4700_two_processes_share_one_limit(shared_valkey: Valkey) -> None:
     key = fresh_key()
     command = [sys.executable, "-c", TAKER, str(shared_valkey.port), key]
     processes = [
