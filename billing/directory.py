@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.keys import ID_LENGTH, PREFIXES
+from billing.plans import DEFAULT_PLANS
 
 PAGE_ROWS: Final = 50
 QUERY_LENGTH_MAX: Final = 100
@@ -120,6 +121,21 @@ async def plan_codes(db: AsyncSession) -> list[str]:
         text("SELECT plan FROM plan_version GROUP BY plan ORDER BY min(price_minor), plan")
     )
     return list(rows)
+
+
+async def price_list(db: AsyncSession) -> list[tuple[str, int]]:
+    """List the plans that an account can be moved to, cheapest first, with their credits a month.
+
+    On an empty list they are those that the first account brings with it.
+    """
+    rows = await db.execute(
+        text(
+            "SELECT plan, monthly_credits FROM (SELECT DISTINCT ON (plan) * FROM plan_version"
+            " ORDER BY plan, version DESC) newest ORDER BY price_minor, monthly_credits, plan"
+        )
+    )
+    offered = [(row.plan, int(row.monthly_credits)) for row in rows]
+    return offered or [(plan, columns[0]) for plan, columns in DEFAULT_PLANS.items()]
 
 
 def key_id_in(words: str) -> str:

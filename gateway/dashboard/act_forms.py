@@ -28,7 +28,7 @@ Facts = Sequence[tuple[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One question of a form. `kind` is the input's, or choice, or fixed (asked by the address)."""
+    """One question of a form. `kind` is the input's, or choice, plan, or fixed (by the address)."""
 
     name: str
     label: str

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import acts as billing_acts
 from billing.acts import Effect, Snapshot
 from billing.db import SessionFactory, transact
+from billing.directory import price_list
 from billing.errors import BillingError
 from billing.keys import KeyHasher
 from gateway.cutouts import Cutouts
@@ -66,6 +67,7 @@ class Asked:
     account_id: UUID | None
     account: Snapshot | None = None
     about: Sequence[tuple[str, str]] = ()
+    plans: Sequence[tuple[str, str]] = ()
 
     def page(self, template: str, *, status: int = 200, **shown: Any) -> Response[str]:
         known = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -89,9 +91,11 @@ class ActsController(Controller):
     path = "/accounts"
     dependencies = {"tools": Provide(tools_of, sync_to_thread=False)}  # noqa: RUF012 - Litestar's way
 
-    @get("/new", opt={"role": OPEN.role}, sync_to_thread=False)
-    def ask_for_account(self, staff: NamedDependency[Staff]) -> Response[str]:
-        return _show_form(Asked(staff, OPEN, None), {})
+    @get("/new", opt={"role": OPEN.role})
+    async def ask_for_account(
+        self, staff: NamedDependency[Staff], tools: NamedDependency[Tools]
+    ) -> Response[str]:
+        return _show_form(await _asked_to_open(staff, tools), {})
 
     @post("/new", opt={"role": OPEN.role}, status_code=200)
     async def open_account(
@@ -100,7 +104,7 @@ class ActsController(Controller):
         staff: NamedDependency[Staff],
         tools: NamedDependency[Tools],
     ) -> Response[Any]:
-        return await _take(Asked(staff, OPEN, None), await request.form(), tools)
+        return await _take(await _asked_to_open(staff, tools), await request.form(), tools)
 
     @get("/{account_id:uuid}/acts/{name:str}", opt={"role": LEAST_ROLE})
     async def ask(
@@ -148,7 +152,18 @@ async def _asked(staff: Staff, name: str, account_id: UUID, said: Form, tools: T
         account = await billing_acts.snapshot_of(db, account_id)
         if account is None:
             raise MissingPageError
-        return Asked(staff, act, account_id, account, await _about(db, act, account_id, said))
+        about = await _about(db, act, account_id, said)
+        return Asked(staff, act, account_id, account, about, await _plans(db))
+
+
+async def _asked_to_open(staff: Staff, tools: Tools) -> Asked:
+    async with tools.sessions() as db:
+        return Asked(staff, OPEN, None, plans=await _plans(db))
+
+
+async def _plans(db: AsyncSession) -> list[tuple[str, str]]:
+    offered = await price_list(db)
+    return [(plan, f"{plan}: {monthly:,} credits a month") for plan, monthly in offered]
 
 
 async def _about(db: AsyncSession, act: Act, account_id: UUID, said: Form) -> list[tuple[str, str]]:

@@ -6,18 +6,13 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import accounts, subscriptions
-from billing.plans import DEFAULT_PLANS
 from gateway.dashboard.act_forms import Act, Deed, Field
 
-PLANS: Final = tuple(
-    (code, f"{code}: {credits_a_month:,} credits a month")
-    for code, (credits_a_month, *_) in DEFAULT_PLANS.items()
-)
 WHEN: Final = (
     ("now", "Now, where it is a larger plan (prorated); otherwise at the period’s end"),
     ("end", "At the period’s end"),
 )
-PLAN: Final = Field("plan", "Plan", "choice", choices=PLANS)
+PLAN: Final = Field("plan", "Plan", "plan")
 LIMIT: Final = Field(
     *("limit", "Credit limit", "number"),
     hint="How many credits it may draw beyond what it was granted. 0 for none.",
