@@ -4,6 +4,7 @@ One guard for the whole of `/admin`. A handler names the role it needs by `opt={
 that changes something and names none needs an owner, so that forgetting it closes a door.
 """
 
+from functools import partial
 from typing import Any, Final
 
 from litestar import Request, Response
@@ -43,7 +44,9 @@ async def let_staff_in(
     needed = handler.opt.get("role", ROLES[0] if is_reading(request) else ROLES[-1])
     if needed == PUBLIC:
         return
-    staff: Staff = await signed_in(request, house.staff_sessions.cookie, house.staff_sessions.find)
+    # What a page asks for by itself, every few seconds, keeps nobody signed in.
+    find = partial(house.staff_sessions.find, is_used="hx-request" not in request.headers)
+    staff: Staff = await signed_in(request, house.staff_sessions.cookie, find)
     request.state.staff = staff
     if not staff.may(needed):
         raise RoleError(needed)

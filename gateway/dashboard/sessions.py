@@ -27,10 +27,10 @@ class StaffSessions(BrowserSessions[AdminSession]):
         """Sign `user` in and return the secret for the cookie."""
         return await self.begin(db, admin_user_id=user.id)
 
-    async def find(self, secret: str) -> Staff | None:
+    async def find(self, secret: str, *, is_used: bool = True) -> Staff | None:
         """Tell who holds `secret`, if that session still lives."""
         async with self.sessions.begin() as db:
-            session = await self.living(db, secret)
+            session = await self.living(db, secret, is_used=is_used)
             if session is None:
                 return None
             user = await db.get_one(AdminUser, session.admin_user_id)

@@ -5,8 +5,9 @@ Each room has a guard of its own, which says who may do what; both stand on `sig
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlsplit
 
-from litestar import HttpMethod, Request, Response
+from litestar import HttpMethod, MediaType, Request, Response
 from litestar.connection import ASGIConnection
 from litestar.response import Redirect
 
@@ -55,6 +56,10 @@ async def signed_in(
 
 def to_sign_in(request: Request[Any, Any, Any], sign_in: str) -> Response[Any]:
     """Send a browser to a sign-in page, and back afterwards where it only wanted to read."""
+    if "hx-request" in request.headers:  # else the form would stand inside the page that asked
+        seen = quote(urlsplit(request.headers.get("hx-current-url", "")).path)
+        headers = {**HEADERS, "HX-Redirect": f"{sign_in}?next={seen}"}
+        return Response(b"", headers=headers, media_type=MediaType.HTML)
     target = f"{sign_in}?next={request.url.path}" if is_reading(request) else sign_in
     return Redirect(target, status_code=303, headers=HEADERS)
 

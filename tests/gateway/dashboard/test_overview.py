@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 from playwright.async_api import expect
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select, update
 
-from billing.staff_tables import InvariantRun
+from billing.staff_tables import AdminSession, InvariantRun
 from gateway.app import House
 from tests.gateway.dashboard.calls import asked, new_caller
 from tests.gateway.faces import Visit, needs_chromium
@@ -149,3 +149,36 @@ async def test_the_charts_are_drawn_and_can_be_read_as_tables(
     await expect(visit.page.locator("figure.chart canvas")).to_have_count(2)
     await visit.page.get_by_text("Show the numbers of Calls").click()
     await expect(visit.page.get_by_role("region", name="Calls, numbers")).to_be_visible()
+
+
+async def test_a_page_that_renews_itself_keeps_nobody_signed_in(
+    visit: Visit, signed_in: SignIn, house: House
+) -> None:
+    await signed_in("viewer")
+    seen = datetime.now(UTC) - timedelta(minutes=20)
+    async with house.sessions.begin() as db:
+        await db.execute(update(AdminSession).values(last_seen_at=seen))
+
+    async def last_seen() -> datetime | None:
+        async with house.sessions() as db:
+            return await db.scalar(select(func.max(AdminSession.last_seen_at)))
+
+    part = f"{visit.address}/admin/overview/standing"
+    answer = await visit.page.request.get(part, headers={"HX-Request": "true"})
+    assert "alarms" in await answer.text()
+    assert await last_seen() == seen
+    await visit.page.request.get(f"{visit.address}/admin/exports")
+    assert await last_seen() != seen
+
+
+async def test_who_is_signed_out_meanwhile_is_taken_to_the_door(
+    visit: Visit, signed_in: SignIn, house: House
+) -> None:
+    await visit.page.clock.install()
+    await signed_in("viewer")
+    await visit.page.wait_for_load_state()
+    await visit.open("/admin/system")
+    async with house.sessions.begin() as db:
+        await db.execute(delete(AdminSession))
+    await visit.page.clock.fast_forward(11_000)
+    await visit.page.wait_for_url("**/admin/sign-in?next=/admin/system")
