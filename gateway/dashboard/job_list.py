@@ -6,7 +6,7 @@ arrives meanwhile moves nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +21,8 @@ HERE: Final = "/admin/jobs"
 STATES: Final = (QUEUED, PROCESSING, SUCCEEDED, FAILED, CANCELED)
 ROWS_PER_PAGE: Final = 50
 COUNTED_MAX: Final = 1_000
+RECENT: Final = timedelta(days=30)
+"""How far back a model is looked for where nothing else is said: no index knows models."""
 ACCOUNTS_MAX: Final = 100
 """Accounts of one name whose jobs are listed together."""
 # A literal, not a parameter: the partial index is of this very condition.
@@ -39,11 +41,14 @@ class JobFilter:
     error: str
     since: datetime | None
     until: datetime | None
+    is_recent_only: bool
+    """Nobody said from when, and only what is recent is looked through."""
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "JobFilter":
         """Read an address. Raises FormError where a time is none."""
         asked = {name: word for name in NAMES if (word := word_in(query, name))}
+        is_recent_only = "model" in asked and not asked.keys() & {"account", "error", "since"}
         return cls(
             asked=asked,
             state=asked.get("state", ""),
@@ -52,6 +57,7 @@ class JobFilter:
             error=asked.get("error", ""),
             since=moment_in(query, "since"),
             until=moment_in(query, "until", is_end=True),
+            is_recent_only=is_recent_only,
         )
 
     def conditions(self) -> list[ColumnElement[bool]]:
@@ -66,6 +72,8 @@ class JobFilter:
             found.append(and_(HAS_FAILED, Job.error_code == self.error))
         if self.since is not None:
             found.append(Job.created_at >= self.since)
+        if self.is_recent_only:
+            found.append(Job.created_at >= (self.until or datetime.now(UTC)) - RECENT)
         if self.until is not None:
             found.append(Job.created_at < self.until)
         return found
