@@ -5,6 +5,7 @@ the rules are asked by one worker at a time, a minute after the last answer, who
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -20,6 +21,8 @@ from gateway.transactions import is_away
 
 BATCH_MAX: Final = 100
 CHECK_EVERY: Final = timedelta(minutes=1)
+WHOLE_AGAIN_S: Final = 3600.0
+"""After a whole check that failed, by taking too long for one."""
 STUCK_PAUSE_S: Final = 60.0
 """After an account could not be advanced, or the rules not be asked."""
 
@@ -32,6 +35,7 @@ class Bookkeeper:
     def __init__(self, sessions: SessionFactory) -> None:
         self._sessions = sessions
         self._stuck_until: dict[UUID, float] = {}
+        self._whole_again_at = math.inf
 
     async def advance_due(self) -> int:
         """Play what time alone has made due, one short transaction for each account."""
@@ -58,7 +62,7 @@ class Bookkeeper:
         """Ask every rule, unless that was done within `every` or is being done.
 
         What was written since the last time is asked of; the first time in a day (UTC), everything
-        is, afterwards and in a transaction of its own.
+        is, afterwards and in a transaction of its own. Where that fails it is tried each hour.
 
         Returns:
             Whether the rules were asked.
@@ -69,8 +73,10 @@ class Bookkeeper:
             return False
         if last is not None and not await self._ask(every, is_full=False):
             return False
-        if last is None or last.is_of_an_earlier_day:
+        if last is None or last.is_of_an_earlier_day or time.monotonic() > self._whole_again_at:
+            self._whole_again_at = time.monotonic() + WHOLE_AGAIN_S
             await self._ask(timedelta(0), is_full=True)
+            self._whole_again_at = math.inf  # done, or another worker is at it
         return True
 
     async def check_everything(self) -> bool:

@@ -1,16 +1,19 @@
 """The worker's part of the books: time is played for all, and every rule is asked."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 from httpx import AsyncClient
 from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
-from billing import periods
+from billing import invariants, periods
 from billing.accounts import create_account
 from billing.db import SessionFactory
 from billing.invariant_queries import QUERIES
@@ -19,6 +22,7 @@ from billing.ledger import balance_of
 from billing.staff_tables import InvariantRun
 from billing.statements import balance_at
 from billing.tables import CreditAccount, Subscription
+from gateway import bookkeeping
 from gateway.bookkeeping import Bookkeeper
 from gateway.worker import Worker
 from tests.gateway.test_health import sample
@@ -147,6 +151,32 @@ async def test_the_first_check_of_a_day_asks_of_everything_and_forgets_last_week
 
     assert [line["event"] for line in logs] == ["invariants.checked_all"]
     assert await runs_of(committed_sessions) == 2  # what is new, then everything
+
+
+async def test_a_whole_check_that_failed_is_tried_again(
+    bookkeeper: Bookkeeper, committed_sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await overdue_account(committed_sessions)
+    await bookkeeper.check()
+    await date_runs_back(committed_sessions, timedelta(days=1))
+    with monkeypatch.context() as patch:
+        # Slow for every transaction of old, and nothing is new.
+        patch.setattr("billing.invariant_history.OVERLAP", -timedelta(days=2))
+        patch.setitem(
+            QUERIES, "I1", ("SELECT pg_sleep(1) FROM ledger_txn t WHERE true /* of t */",)
+        )
+        patch.setattr(invariants, "PATIENCE", text("SET LOCAL statement_timeout = '100ms'"))
+        with pytest.raises(DBAPIError, match="timeout"):
+            await bookkeeper.check(every=NOW)
+
+    with capture_logs() as logs:
+        await bookkeeper.check(every=NOW)
+        assert logs == []  # not at once: it may take minutes
+        in_an_hour = time.monotonic() + 3601
+        monkeypatch.setattr(bookkeeping, "time", SimpleNamespace(monotonic=lambda: in_an_hour))
+        await bookkeeper.check(every=NOW)
+        await bookkeeper.check(every=NOW)
+    assert [line["event"] for line in logs] == ["invariants.checked_all"]
 
 
 async def test_a_breach_is_logged_and_stays_on_the_metrics_for_a_day(
