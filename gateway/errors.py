@@ -256,3 +256,15 @@ def problem_for(exc: BaseException) -> Problem:
         if problem := PROBLEMS.get(kind):
             return problem
     return INTERNAL
+
+
+_TITLES: Final = {INTERNAL.code: INTERNAL.title} | {
+    name: problem.title
+    for kind, problem in reversed(PROBLEMS.items())
+    for name in (problem.code, kind.__name__)
+}
+
+
+def title_of(kind: str | None, code: str | None) -> str:
+    """Say why a job failed from what its row keeps: one code may stand for several kinds."""
+    return _TITLES.get(kind or "") or _TITLES.get(code or "", INTERNAL.title)

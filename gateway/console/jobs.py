@@ -15,9 +15,10 @@ from sqlalchemy.orm import load_only
 
 from billing.db import SessionFactory
 from billing.keys import list_keys
+from gateway.console.places import place_of
 from gateway.console.thumbnails import MEDIA_TYPE, is_drawable, thumbnail_of
 from gateway.console.visitor import Visitor, shown
-from gateway.errors import INTERNAL, PROBLEMS, ResultExpiredError
+from gateway.errors import ResultExpiredError, title_of
 from gateway.storage import Storage
 from gateway.tables import CANCELED, FAILED, PROCESSING, QUEUED, SUCCEEDED, Job
 from gateway.web.pages import page
@@ -38,9 +39,6 @@ LISTED: Final = (
         Job.progress,
     ),
 )
-TITLES: Final = {problem.code: problem.title for problem in reversed(PROBLEMS.values())} | {
-    kind.__name__: problem.title for kind, problem in PROBLEMS.items()
-}
 CONTENT_POLICY: Final = "default-src 'none'; sandbox"
 
 
@@ -80,7 +78,7 @@ class JobsController(Controller):
             names=names,
             has_picture=_has_picture,
             is_kept=_is_kept,
-            error_of=_error_of,
+            title_of=title_of,
         )
 
     @get("/{job_id:uuid}")
@@ -101,7 +99,7 @@ class JobsController(Controller):
             shown=shown,
             is_kept=_is_kept(job),
             has_picture=_has_picture(job),
-            error=_error_of(job),
+            error=title_of(job.error_kind, job.error_code),
         )
 
     @get("/{job_id:uuid}/thumbnail")
@@ -153,18 +151,9 @@ async def _newest(db: AsyncSession, account_id: UUID, query: Mapping[str, str]) 
             raise MissingPageError
         chosen = chosen.where(Job.state == state)
     if before := query.get("before"):
-        chosen = chosen.where(tuple_(Job.created_at, Job.id) < _place(before))
+        chosen = chosen.where(tuple_(Job.created_at, Job.id) < place_of(before))
     newest = chosen.order_by(Job.created_at.desc(), Job.id.desc()).limit(ROWS_MAX + 1)
     return list(await db.scalars(newest))
-
-
-def _place(said: str) -> tuple[datetime, UUID]:
-    """Read where a page begins: the time and the id of the last job before it."""
-    at, _, job_id = said.partition("_")
-    try:
-        return datetime.fromisoformat(at).astimezone(UTC), UUID(job_id)
-    except (ValueError, OverflowError):
-        raise MissingPageError from None
 
 
 async def _own(db: AsyncSession, visitor: Visitor, job_id: UUID) -> Job:
@@ -188,12 +177,6 @@ def _is_kept(job: Job) -> bool:
 
 def _has_picture(job: Job) -> bool:
     return _is_kept(job) and is_drawable(job.media_type, job.width_px, job.height_px)
-
-
-def _error_of(job: Job) -> str:
-    """Say why a job failed: by its kind, since one code may stand for several, else by its code."""
-    by_code = TITLES.get(job.error_code or "", INTERNAL.title)
-    return TITLES.get(job.error_kind or "", by_code)
 
 
 def _kept_for(job: Job) -> str:

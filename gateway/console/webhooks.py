@@ -1,5 +1,6 @@
 """Webhooks: where alerts go, the secret they are signed with, what was told and how that went."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -8,11 +9,12 @@ from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Redirect
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import audit
 from billing.db import SessionFactory
+from gateway.console.places import place_of
 from gateway.console.visitor import Visitor
 from gateway.errors import UrlMalformedError, UrlNotAllowedError
 from gateway.fetching.reach import Reach
@@ -50,22 +52,19 @@ class WebhooksController(Controller):
         visitor: NamedDependency[Visitor],
         sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:
-        state = request.query_params.get("state") or None
-        if state not in {None, *STATES}:
-            raise MissingPageError
+        query = request.query_params
         async with sessions() as db:
-            told = await deliveries.deliveries_of(
-                db, visitor.account_id, state=state, rows_max=ROWS_MAX
-            )
+            told = await _newest(db, visitor.account_id, query)
             endpoint = await _endpoint(db, visitor)
             now = await db.scalar(select(func.now()))
         until = endpoint.former_secret_until
         return page(
             "console/webhooks.html",
             visitor=visitor,
-            told=told,
-            rows_max=ROWS_MAX,
-            state=state,
+            told=told[:ROWS_MAX],
+            has_more=len(told) > ROWS_MAX,
+            is_first=not query.get("before"),
+            state=query.get("state", ""),
             states=STATES,
             endpoint=endpoint,
             former_until=until if until and now and until > now else None,
@@ -166,6 +165,22 @@ class WebhooksController(Controller):
                 raise ActRefusedError("It is being tried already.")
             await _note(db, visitor, "webhook.replay", f"webhook_delivery {delivery_id}")
         return Redirect(f"{HERE}/{delivery_id}", status_code=303, headers=HEADERS)
+
+
+async def _newest(
+    db: AsyncSession, account_id: UUID, query: Mapping[str, str]
+) -> list[WebhookDelivery]:
+    """List a page of deliveries, and one more where there is another page."""
+    chosen = select(WebhookDelivery).where(WebhookDelivery.account_id == account_id)
+    if state := query.get("state"):
+        if state not in STATES:
+            raise MissingPageError
+        chosen = chosen.where(WebhookDelivery.state == state)
+    if before := query.get("before"):
+        place = tuple_(WebhookDelivery.created_at, WebhookDelivery.id)
+        chosen = chosen.where(place < place_of(before))
+    order = (WebhookDelivery.created_at.desc(), WebhookDelivery.id.desc())
+    return list(await db.scalars(chosen.order_by(*order).limit(ROWS_MAX + 1)))
 
 
 def _back() -> Redirect:

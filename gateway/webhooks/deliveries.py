@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.alerts import Alert, cross_thresholds
-from gateway.errors import INTERNAL, PROBLEMS
+from gateway.errors import INTERNAL, title_of
 from gateway.tables import (
     DELIVERED,
     FAILED,
@@ -36,7 +36,6 @@ LAST_CHANCE: Final = timedelta(minutes=1)
 ATTEMPTS_SHOWN_MAX: Final = 200
 OVERDUE_ENDED_MAX: Final = 100
 """Deliveries that one claim gives up at most."""
-TITLES: Final = {problem.code: problem.title for problem in (*PROBLEMS.values(), INTERNAL)}
 
 
 class Outcome(StrEnum):
@@ -263,7 +262,7 @@ def _job_facts(job: Job) -> dict[str, Any]:
         }
     if job.state == FAILED:
         code = job.error_code or INTERNAL.code
-        facts["error"] = {"code": code, "message": TITLES.get(code, INTERNAL.title)}
+        facts["error"] = {"code": code, "message": title_of(job.error_kind, code)}
     return facts
 
 

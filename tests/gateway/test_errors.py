@@ -5,7 +5,14 @@ import pytest
 from billing.errors import BillingError, InsufficientCreditsError, KeyBudgetError
 from core.errors import CoreError, UnsupportedFormatError
 from gateway.dialects.words import words_for
-from gateway.errors import INTERNAL, PROBLEMS, GatewayError, InvalidRequestError, problem_for
+from gateway.errors import (
+    INTERNAL,
+    PROBLEMS,
+    GatewayError,
+    InvalidRequestError,
+    problem_for,
+    title_of,
+)
 
 
 def kinds_below(root: type[Exception]) -> set[type[Exception]]:
@@ -53,3 +60,19 @@ def test_a_problem_that_passes_by_itself_is_said_to_be_worth_another_try() -> No
             assert problem.retryable
         if problem.status in {401, 402, 403, 404, 410, 413, 415, 422}:
             assert not problem.retryable
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "title"),
+    [
+        ("UnsupportedFormatError", "unsupported_format", "Unsupported image format"),
+        ("TooManyFramesError", "unsupported_format", "Animated images are not supported"),
+        (None, "unsupported_format", "Unsupported image format"),
+        (None, "deadline_exceeded", "Processing took too long"),
+        ("RuntimeError", None, INTERNAL.title),
+    ],
+)
+def test_a_failed_jobs_row_says_which_of_several_kinds_it_was(
+    kind: str | None, code: str | None, title: str
+) -> None:
+    assert title_of(kind, code) == title

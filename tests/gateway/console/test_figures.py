@@ -257,10 +257,11 @@ async def test_a_name_of_an_account_writes_no_markup(client: AsyncClient, house:
 @pytest.mark.browser
 class TestInABrowser:
     async def test_the_overview_draws_its_chart_and_its_numbers(
-        self, visit: Visit, client: AsyncClient, house: House
+        self, visit: Visit, house: House
     ) -> None:
         customer = await new_customer(house)
-        await make_cutout(client, customer)
+        async with AsyncClient(base_url=visit.address, timeout=60) as client:
+            await make_cutout(client, customer)
         await come_in(visit, customer)
         figure = visit.page.locator("figure.drawn canvas")
         await expect(figure).to_be_visible()

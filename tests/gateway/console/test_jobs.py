@@ -172,11 +172,12 @@ async def test_pages_cost_nothing_of_the_keys_rate_and_have_one_of_their_own(
 @pytest.mark.browser
 class TestInABrowser:
     async def test_a_customer_looks_at_jobs_and_downloads_one(
-        self, visit: Visit, client: AsyncClient, house: House, work: WorkOff
+        self, visit: Visit, house: House, work: WorkOff
     ) -> None:
         owner = await new_customer(house)
-        await make_cutout(client, owner)
-        await fail_one(client, owner, work)
+        async with AsyncClient(base_url=visit.address, timeout=60) as client:
+            await make_cutout(client, owner)
+            await fail_one(client, owner, work)
         await come_in(visit, owner)
         page = visit.page
         await page.get_by_role("link", name="Jobs", exact=True).click()
@@ -197,14 +198,13 @@ class TestInABrowser:
         await expect(page.get_by_text("not a readable image")).to_be_visible()
         await expect(picture).to_have_count(0)
 
-    async def test_limits_follow_by_themselves(
-        self, visit: Visit, client: AsyncClient, house: House
-    ) -> None:
+    async def test_limits_follow_by_themselves(self, visit: Visit, house: House) -> None:
         owner = await new_customer(house)
         await come_in(visit, owner)
         await visit.open("/console/limits")
         await expect(visit.page.get_by_text("10 of 10 may come")).to_be_visible()
-        for _ in range(8):
-            await client.get("/v1/account", headers=owner.bearer)
+        async with AsyncClient(base_url=visit.address, timeout=60) as client:
+            for _ in range(8):
+                await client.get("/v1/account", headers=owner.bearer)
         await expect(visit.page.get_by_text("10 of 10 may come")).to_have_count(0)
         await visit.check_accessible()

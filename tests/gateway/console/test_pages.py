@@ -16,10 +16,11 @@ pytestmark = [needs_chromium, pytest.mark.browser]
 
 
 @pytest.fixture
-async def lively(client: AsyncClient, house: House) -> tuple[Customer, list[str]]:
+async def lively(served: str, house: House) -> tuple[Customer, list[str]]:
     """Give a customer who has some of everything, and all addresses that show it."""
     customer = await new_customer(house, name="Shop")
-    await make_cutout(client, customer)
+    async with AsyncClient(base_url=served, timeout=60) as client:
+        await make_cutout(client, customer)
     (job,) = await jobs_of(house, customer)
     delivery_id = await failed_delivery(house, customer)
     async with house.sessions() as db:

@@ -112,6 +112,20 @@ async def test_another_accounts_deliveries_are_not_there(client: AsyncClient, ho
         assert (await db.get_one(WebhookDelivery, delivery_id)).state == "failed"
 
 
+async def test_the_log_is_read_page_by_page(
+    client: AsyncClient, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.console.webhooks.ROWS_MAX", 2)
+    customer = await new_customer(house)
+    told = [await failed_delivery(house, customer) for _ in range(3)]
+    guest = await signed_in(client, customer)
+    first = (await guest.get(f"{HERE}?state=failed")).text
+    older = first.split('rel="next"', maxsplit=1)[0].rsplit('href="', maxsplit=1)[1].split('"')[0]
+    second = (await guest.get(older.replace("&amp;", "&"))).text
+    assert [str(one) in first for one in told] == [False, True, True]
+    assert [str(one) in second for one in told] == [True, False, False]
+
+
 async def test_a_key_without_the_scope_may_look_and_not_manage(
     client: AsyncClient, house: House
 ) -> None:
