@@ -5,10 +5,12 @@ const PAUSE_S = 0.4;
 const PATIENCE = 4;
 
 class Removal {
-  constructor(picture, options, key) {
+  // `idempotencyKey`: of an earlier try that may have arrived; the same picture is not paid for twice.
+  constructor(picture, options, key, idempotencyKey) {
     this.picture = picture;
     this.options = options;
     this.key = key;
+    this.idempotencyKey = idempotencyKey;
     this.taskId = null;
     this.isCancelAsked = false;
     this.isOver = false;
@@ -60,6 +62,7 @@ class Removal {
       const request = new XMLHttpRequest();
       request.open("POST", this.key ? "/paid/image/remove/background" : "/playground/cutouts");
       for (const [name, value] of Object.entries(this.headers())) request.setRequestHeader(name, value);
+      request.setRequestHeader("Idempotency-Key", this.idempotencyKey);
       request.responseType = "json";
       request.upload.onprogress = (event) => event.lengthComputable && onShare(event.loaded / event.total);
       request.onload = () => {
@@ -105,6 +108,10 @@ class Removal {
       await new Promise((resolve) => setTimeout(resolve, 500 * attempt));
     }
   }
+}
+
+function newIdempotencyKey() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36)).join("-");
 }
 
 // A failed task says why in a title after a colon, and has no code.

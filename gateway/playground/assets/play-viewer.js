@@ -21,7 +21,10 @@ class Viewer {
     this.split = part("split");
     this.size = [1, 1];
     this.pan = null;
-    this.split.addEventListener("input", () => this.placeDivider());
+    this.split.addEventListener("input", () => {
+      cancelAnimationFrame(this.revealing); // a hand on the slider comes first
+      this.placeDivider();
+    });
     this.divider.addEventListener("pointerdown", (event) => this.grabDivider(event));
     this.root.addEventListener("keydown", (event) => this.useKey(event));
     this.root.addEventListener("wheel", (event) => this.useWheel(event), { passive: false });
@@ -229,7 +232,6 @@ class Viewer {
       if (share < 1) this.revealing = requestAnimationFrame(draw);
     };
     draw(begun);
-    this.split.addEventListener("pointerdown", () => cancelAnimationFrame(this.revealing), { once: true });
   }
 
   useKey(event) {

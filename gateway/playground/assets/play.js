@@ -12,6 +12,7 @@ const viewer = new Viewer((scale) => {
 });
 let picture = null; // { file, name, path }
 let removal = null;
+let hasArrivedMaybe = false; // the last try ended without an answer
 let shown = []; // object URLs to be given back
 
 // ---- What the stage shows: empty, working, refused, done.
@@ -78,9 +79,12 @@ function chosenOptions() {
   return options;
 }
 
-async function cut() {
-  const mine = (removal = new Removal(picture, chosenOptions(), part("key").value.trim()));
-  const key = mine.key;
+async function cut(isRetry = false) {
+  const options = chosenOptions();
+  const key = part("key").value.trim();
+  const isSame = isRetry && JSON.stringify([options, key]) === JSON.stringify([removal.options, removal.key]);
+  const idempotencyKey = isSame ? removal.idempotencyKey : newIdempotencyKey();
+  const mine = (removal = new Removal(picture, options, key, idempotencyKey));
   try {
     if (picture.file.size > BYTES_MAX) throw new Refusal("file_too_large", `${fileSize(picture.file.size)}; ${fileSize(BYTES_MAX)} are allowed.`);
     if (!key && !IS_DEMO) throw new Refusal("missing_key");
@@ -93,6 +97,7 @@ async function cut() {
     if (removal === mine) await present(mine, { ...done, taskId: mine.taskId, options: mine.options, picture });
   } catch (error) {
     if (removal !== mine) return;
+    hasArrivedMaybe = error.code === "offline";
     refuse(error instanceof Refusal ? error : new Refusal("failed", String(error.message)), !key && IS_DEMO);
   }
 }
@@ -235,7 +240,7 @@ part("cancel").addEventListener("click", async () => {
   letCancel(false);
   say("It is in work already and will be finished.");
 });
-part("retry").addEventListener("click", () => cut());
+part("retry").addEventListener("click", () => cut(hasArrivedMaybe));
 part("options").addEventListener("submit", (event) => {
   event.preventDefault();
   if (picture) cut();

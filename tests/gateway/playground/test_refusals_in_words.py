@@ -4,10 +4,12 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from httpx import AsyncClient
 from PIL import Image
 from playwright.async_api import expect
 
 from gateway.app import House
+from gateway.settings import Settings
 from tests.gateway.faces import Visit, needs_chromium
 from tests.gateway.playground.bench import Bench
 from tests.gateway.web import open_account
@@ -134,3 +136,21 @@ async def test_what_waits_can_be_canceled_and_costs_nothing(visit: Visit, astron
     await bench.reach("empty")
     await expect(bench.page.locator("#said")).to_have_text("Canceled. Nothing was charged.")
     await expect(bench.page.get_by_label("Choose a picture")).to_be_focused()
+
+
+async def test_a_try_again_after_a_lost_connection_is_not_paid_twice(
+    bench: Bench, settings: Settings, astronaut: bytes
+) -> None:
+    bench.visit.expected.append("ERR_FAILED")
+    await bench.page.route("**/output/**", lambda route: route.abort())
+    await bench.pick(astronaut)
+    words = await refusal(bench)
+    assert "The gateway does not answer" in words
+    await bench.page.unroute_all()
+    await bench.page.get_by_role("button", name="Try again").click()
+    await bench.reach("done")
+    assert settings.playground_key is not None
+    key = settings.playground_key.get_secret_value()
+    async with AsyncClient(base_url=bench.visit.address) as client:
+        account = await client.get("/v1/account", headers={"x-api-key": key})
+    assert account.json()["credits"]["balance"] == 50_000 - 25
