@@ -34,18 +34,12 @@ async def extend_grant(
         InvalidOperationError: there is no such grant, nothing is left of it, the end is no later;
             a closed account.
     """
-    account_id = await db.scalar(select(CreditGrant.account_id).where(CreditGrant.id == grant_id))
-    if account_id is None:
-        raise InvalidOperationError("there is no such grant")
-    moment = await advance_open(db, account_id, at=at)
-    old = await db.get_one(CreditGrant, grant_id, populate_existing=True)
-    if old.closed_at is not None or not old.remaining:
-        raise InvalidOperationError("nothing is left of the grant that could live longer")
+    old, moment = await _living(db, grant_id, at=at)
     if old.expires_at is None or (expires_at is not None and expires_at <= old.expires_at):
         raise InvalidOperationError("a grant can only be extended to a later end")
     ref = f"extend:{grant_id}"
     new = draft_grant(
-        account_id,
+        old.account_id,
         source="adjustment" if old.source in PERIODIC else old.source,
         ref=ref,
         amount=old.remaining,
@@ -60,7 +54,7 @@ async def extend_grant(
     await db.flush()
     await post(
         db,
-        account_id,
+        old.account_id,
         op="adjust",
         ref=ref,
         actor=actor,
@@ -70,13 +64,13 @@ async def extend_grant(
     )
     if not old.held:
         old.closed_at, old.closed_reason = moment, "exhausted"
-    await refresh_due(db, account_id)
+    await refresh_due(db, old.account_id)
     await audit.record(
         db,
         actor=actor,
         action="grant.extend",
         object_name=f"grant {grant_id}",
-        account_id=account_id,
+        account_id=old.account_id,
         reason=reason,
         before={"expires_at": old.expires_at.isoformat()},
         after={
@@ -86,3 +80,17 @@ async def extend_grant(
         },
     )
     return new.id
+
+
+async def _living(
+    db: AsyncSession, grant_id: UUID, *, at: datetime | None
+) -> tuple[CreditGrant, datetime]:
+    """Find a grant of which something is left, with its account's lock and the time."""
+    account_id = await db.scalar(select(CreditGrant.account_id).where(CreditGrant.id == grant_id))
+    if account_id is None:
+        raise InvalidOperationError("there is no such grant")
+    moment = await advance_open(db, account_id, at=at)
+    grant = await db.get_one(CreditGrant, grant_id, populate_existing=True)
+    if grant.closed_at is not None or not grant.remaining:
+        raise InvalidOperationError("nothing is left of the grant that could live longer")
+    return grant, moment
