@@ -145,6 +145,18 @@ _TABLE: Final = (
         is_embedded=True,
     ),
 )
+EDGE: Final = Weights(
+    name="cutout-edge",
+    input_px=320,
+    checksums=("43c1bc1b0d6ccdef90098f8f7748e4206c33afaf634391b9ef0b6251116e28d0",),
+    size_bytes=40_697,
+    working_bytes=16 * MIB,
+    licence="Apache-2.0",
+    source="this project",
+    good_for="Mending the edges of all others' masks",
+    is_embedded=True,
+)
+"""Runs after any of the models, on the solver's matte (core/edge.py); not asked for by name."""
 WEIGHTS: Final[Mapping[str, Weights]] = MappingProxyType({row.name: row for row in _TABLE})
 AUTO: Final = "auto"
 BEST_FIRST: Final = ("isnet-general-use", "u2net", "u2netp", "silueta", "cutout-lite")

@@ -1,0 +1,108 @@
+"""The learned eye for edges: opens what the mask covers, leaves alone what was drawn sharply."""
+
+from hashlib import sha256
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core import matting
+from core.edge import CLUES, EdgeNetwork, describe
+from core.weights import EDGE, EMBEDDED_FOLDER
+
+SIDE_PX = 320
+
+
+@pytest.fixture(scope="module")
+def network() -> EdgeNetwork:
+    contents = (EMBEDDED_FOLDER / EDGE.file_name).read_bytes()
+    return EdgeNetwork(onnxruntime.InferenceSession(contents, providers=["CPUExecutionProvider"]))
+
+
+def ring(hole_px: int) -> np.ndarray:
+    """Return the alpha (0..1) of a disc with a hole."""
+    drawn = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
+    cv2.circle(drawn, (160, 160), 110, 255, -1, cv2.LINE_AA)
+    cv2.circle(drawn, (160, 160), hole_px, 0, -1, cv2.LINE_AA)
+    return drawn.astype(np.float32) / 255
+
+
+def picture(alpha: np.ndarray, subject: int, background: int) -> np.ndarray:
+    mixed = background + (subject - background) * alpha[..., None]
+    grain = np.random.default_rng(1).normal(0, 2, (*alpha.shape, 3))
+    return np.clip(mixed + grain, 0, 255).astype(np.uint8)
+
+
+def soft(alpha: np.ndarray) -> np.ndarray:
+    """Return what a network makes of it that sees no detail."""
+    return cv2.GaussianBlur(alpha, (0, 0), 3)
+
+
+def test_the_weights_that_ship_are_the_tables() -> None:
+    contents = (EMBEDDED_FOLDER / EDGE.file_name).read_bytes()
+    assert sha256(contents).hexdigest() in EDGE.checksums
+    assert len(contents) == EDGE.size_bytes <= 1_000_000
+
+
+def strands(seed: int, thick_px: int) -> np.ndarray:
+    """Return the alpha (0..1) of a head of loose strands."""
+    rng, drawn = np.random.default_rng(seed), np.zeros((SIDE_PX, SIDE_PX), np.uint8)
+    cv2.circle(drawn, (160, 160), 75, 255, -1, cv2.LINE_AA)
+    for angle in rng.uniform(0, 2 * np.pi, 50):
+        reach = 75 + rng.uniform(15, 45)
+        tip = (int(160 + reach * np.cos(angle)), int(160 + reach * np.sin(angle)))
+        cv2.line(drawn, (160, 160), tip, 255, thick_px, cv2.LINE_AA)
+    return drawn.astype(np.float32) / 255
+
+
+@pytest.mark.parametrize("thick_px", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_gaps_between_strands_that_the_solver_leaves_closed_are_opened(
+    network: EdgeNetwork, seed: int, thick_px: int
+) -> None:
+    truth = strands(seed, thick_px)
+    image, covered = picture(truth, 210, 60), np.clip(1.6 * soft(truth), 0, 1)
+    sharpness = matting._sharpness(covered, (SIDE_PX, SIDE_PX))
+    solved, _ = matting._solve(image, covered, sharpness, None)
+    mended = network.mend(image, covered, solved)
+    before, after = (np.abs(alpha - truth).mean() for alpha in (solved, mended))
+    assert after < 0.85 * before
+
+
+def test_a_print_in_the_walls_own_colour_is_no_hole(network: EdgeNetwork) -> None:
+    mask = soft(ring(0))
+    mended = network.mend(picture(ring(9), 210, 60), mask, mask)
+    assert mended[140:180, 140:180].min() > 0.9
+
+
+def test_a_mask_drawn_sharply_is_left_alone(network: EdgeNetwork) -> None:
+    truth = ring(0)
+    sharp = (truth > 0.5).astype(np.float32)
+    assert np.array_equal(network.mend(picture(ring(9), 210, 60), sharp, sharp), sharp)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_mask_without_an_edge_stays_as_it_is(network: EdgeNetwork, level: float) -> None:
+    flat = np.full((200, 320), level, np.float32)
+    image = np.random.default_rng(2).integers(0, 256, (200, 320, 3)).astype(np.uint8)
+    assert np.abs(network.mend(image, flat, flat) - level).max() < 0.5
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    size_px=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+)
+def test_any_picture_and_mask_are_described_in_finite_numbers(
+    seed: int, size_px: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*size_px, 3)).astype(np.uint8)
+    coarse, alpha = (cv2.blur(rng.random(size_px, np.float32), (9, 9)) for _ in range(2))
+    described = describe(image, coarse.reshape(size_px), alpha.reshape(size_px))
+    assert described.clues.shape == (described.pixels.size, CLUES)
+    assert np.isfinite(described.clues).all()
+    assert ((described.openness >= 0) & (described.openness <= 1)).all()
