@@ -74,8 +74,9 @@ class Standing:
     def title(self) -> str:
         if self.tone == GOOD:
             return "All is well"
-        found = [alarm.name for alarm in self.alarms if alarm.tone != GOOD]
-        return f"{' and '.join(found)} need{'s' if len(found) == 1 else ''} a look"
+        found = [alarm.name.lower() for alarm in self.alarms if alarm.tone == self.tone]
+        begin = "Something is wrong" if self.tone == BAD else "Worth a look"
+        return f"{begin}: {', '.join(found)}"
 
 
 async def standing(db: AsyncSession, redis: Redis) -> Standing:

@@ -82,9 +82,18 @@ class JobFacts:
 
 async def facts_of(db: AsyncSession, job_id: UUID) -> JobFacts:
     """Read a job with all that belongs to it. Raises MissingPageError where there is none."""
-    job = await db.get(Job, job_id)
-    if job is None:
+    found = await db.execute(
+        select(Job, Account, ApiKey, Hold, WebhookDelivery)
+        .join(Account, Account.id == Job.account_id)
+        .join(ApiKey, ApiKey.id == Job.api_key_id)
+        .outerjoin(Hold, Hold.job_id == Job.id)
+        .outerjoin(WebhookDelivery, WebhookDelivery.job_id == Job.id)
+        .where(Job.id == job_id)
+    )
+    known = found.one_or_none()
+    if known is None:
         raise MissingPageError
+    job, account, key, hold, delivery = known
     slices = await db.execute(
         select(HoldSlice.amount, CreditGrant.source, HoldSlice.grant_id)
         .outerjoin(CreditGrant, CreditGrant.id == HoldSlice.grant_id)
@@ -97,16 +106,15 @@ async def facts_of(db: AsyncSession, job_id: UUID) -> JobFacts:
         .where(LedgerTxn.op.in_(("hold", "capture", "release", "refund")))
         .order_by(LedgerTxn.account_seq)
     )
-    delivery = await db.scalar(select(WebhookDelivery).where(WebhookDelivery.job_id == job_id))
     attempts: Sequence[WebhookAttempt] = ()
     if delivery is not None:
         made = select(WebhookAttempt).where(WebhookAttempt.delivery_id == delivery.id)
         attempts = (await db.scalars(made.order_by(WebhookAttempt.number))).all()
     return JobFacts(
         job=job,
-        account=await db.get_one(Account, job.account_id),
-        key=await db.get_one(ApiKey, job.api_key_id),
-        hold=await db.get(Hold, job_id),
+        account=account,
+        key=key,
+        hold=hold,
         slices=slices.all(),
         txns=txns.all(),
         delivery=delivery,

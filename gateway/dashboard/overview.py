@@ -152,14 +152,15 @@ def _call_sums(calls: Sequence[Calls], refused: Sequence[Refused]) -> dict[str, 
 
 def _credit_rows(
     days: list[CreditDay], since: date, until: date
-) -> list[tuple[str, int, int, int, int, int]]:
+) -> dict[str, list[tuple[str, *tuple[int, ...]]]]:
+    """Give each day its row in the charts of what was used, and of what was given and ended."""
     known = {day.day: day for day in days}
-    rows = []
+    rows: dict[str, list[tuple[str, *tuple[int, ...]]]] = {"used": [], "given": []}
     for offset in range((until - since).days + 1):
         day = since + timedelta(days=offset)
-        found = known.get(day, CreditDay(day))
-        numbers = (found.granted, found.consumed, found.expired, found.rolled, found.refunded)
-        rows.append((day.strftime("%b %d"), *numbers))
+        found, name = known.get(day, CreditDay(day)), day.strftime("%b %d")
+        rows["used"].append((name, found.consumed, found.refunded))
+        rows["given"].append((name, found.granted, found.rolled, found.expired))
     return rows
 
 

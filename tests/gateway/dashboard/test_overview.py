@@ -71,7 +71,7 @@ async def test_the_figures_are_those_of_the_database(
         " WHERE e.bucket = 'consumed' AND t.op = 'capture' AND t.effective_at >= :since",
         since=since,
     )
-    assert sum(await column(visit, "Credits by day", "Consumed")) == captured
+    assert sum(await column(visit, "Credits used", "Consumed")) == captured
     months = await asked(
         house.sessions,
         "SELECT sum(v.price_minor) FROM subscription s JOIN plan_version v"
@@ -110,7 +110,7 @@ async def test_a_broken_rule_is_what_the_eye_finds_first(
         await signed_in("viewer")
         banner = visit.page.locator(".standing")
         await expect(banner).to_have_class(re.compile(r"\bbad\b"))
-        await expect(banner.get_by_role("heading")).to_contain_text("Books")
+        await expect(banner.get_by_role("heading")).to_contain_text("Something is wrong: books")
         await expect(banner).to_contain_text("I3 broken within a day")
         top = await banner.bounding_box()
         assert top is not None
@@ -146,7 +146,7 @@ async def test_the_charts_are_drawn_and_can_be_read_as_tables(
     visit: Visit, signed_in: SignIn
 ) -> None:
     await signed_in("viewer")
-    await expect(visit.page.locator("figure.chart canvas")).to_have_count(2)
+    await expect(visit.page.locator("figure.chart canvas")).to_have_count(3)
     await visit.page.get_by_text("Show the numbers of Calls").click()
     await expect(visit.page.get_by_role("region", name="Calls, numbers")).to_be_visible()
 
