@@ -197,7 +197,8 @@ async def _take(asked: Asked, form: Form, tools: Tools) -> Response[Any]:
             return await _do(asked, deed)
         return await _confirm(asked, deed, form)
     except (BillingError, FormError) as exc:
-        return _show_form(asked, form, error=str(exc), status=FormError.status)
+        error = str(exc) or "This cannot be done."
+        return _show_form(asked, form, error=error, status=FormError.status)
 
 
 def _act_id(form: Form) -> UUID:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import credits as books
@@ -45,9 +44,11 @@ async def _adjust(db: AsyncSession, deed: Deed) -> None:
 
 async def _refund(db: AsyncSession, deed: Deed) -> None:
     job_id = deed.values["job"]
-    owner_id = await db.scalar(select(Hold.account_id).where(Hold.job_id == job_id))
-    if owner_id != deed.account_id:
+    hold = await db.get(Hold, job_id, populate_existing=True)
+    if hold is None or hold.account_id != deed.account_id:
         raise InvalidOperationError("this account has no such job")
+    if hold.state != "captured" or not hold.amount:
+        raise InvalidOperationError("the job was not charged: there is nothing to refund")
     await books.refund(db, job_id, actor=deed.actor, reason=deed.reason)
 
 

@@ -101,6 +101,14 @@ async def test_the_job_of_another_account_is_not_refunded_from_this_one(
     assert (await other.balance()).available == 225
 
 
+async def test_what_was_not_charged_is_not_refunded(finance: Actor) -> None:
+    finance.visit.expected.append("422")
+    for job_id in (await finance.held_job(), await finance.charged_job(amount=0)):
+        await finance.ask("refund", {"Job": str(job_id)})
+        await expect(finance.page.get_by_role("alert")).to_contain_text("was not charged")
+    assert await finance.grants(source="refund") == []
+
+
 async def test_a_grant_is_voided_from_the_account_s_page(finance: Actor) -> None:
     await finance.act("grant", Credits="500")
     await finance.visit.open(finance.here)
