@@ -37,6 +37,40 @@ OK: Final = "ok"
 AWAY: Final = "away"
 
 
+class WebhookGauges:
+    """How telling goes, as the database says; the same on each gateway."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._owed = Gauge(
+            "cutout_webhooks_owed", "Webhooks that are still to be told.", registry=registry
+        )
+        self._oldest_s = Gauge(
+            "cutout_webhooks_oldest_owed_seconds",
+            "How long the longest owed webhook has been owed.",
+            registry=registry,
+        )
+        self._ended = Gauge(
+            "cutout_webhooks_ended",
+            "Webhooks told or given up in the last five minutes.",
+            ("state",),
+            registry=registry,
+        )
+        self._attempts = Gauge(
+            "cutout_webhook_attempts",
+            "Attempts at webhooks in the last five minutes.",
+            ("outcome",),
+            registry=registry,
+        )
+
+    def note(self, telling: Telling) -> None:
+        self._owed.set(telling.owed_count)
+        self._oldest_s.set(telling.oldest_owed_s)
+        for state, count in telling.ended.items():
+            self._ended.labels(state).set(count)
+        for outcome, count in telling.attempts.items():
+            self._attempts.labels(outcome).set(count)
+
+
 class Metrics:
     """One gateway's counters, in a registry of its own: two apps in one process do not mix."""
 
@@ -86,26 +120,7 @@ class Metrics:
             "Since the rules of the books were last asked.",
             registry=registry,
         ).set_function(lambda: time.monotonic() - self._books_checked_at)
-        self._webhooks_owed = Gauge(
-            "cutout_webhooks_owed", "Webhooks that are still to be told.", registry=registry
-        )
-        self._oldest_webhook_s = Gauge(
-            "cutout_webhooks_oldest_owed_seconds",
-            "How long the longest owed webhook has been owed.",
-            registry=registry,
-        )
-        self._webhooks_ended = Gauge(
-            "cutout_webhooks_ended",
-            "Webhooks told or given up in the last five minutes.",
-            ("state",),
-            registry=registry,
-        )
-        self._webhook_attempts = Gauge(
-            "cutout_webhook_attempts",
-            "Attempts at webhooks in the last five minutes.",
-            ("outcome",),
-            registry=registry,
-        )
+        self.webhooks = WebhookGauges(registry)
         self._expose("waiting", "Requests that wait for a slot.", lambda: admission.waiting_count)
         self._expose("running", "Requests in the model.", lambda: admission.running_count)
         self._expose("service_seconds", "A cutout's usual time.", lambda: admission.service_s)
@@ -132,14 +147,6 @@ class Metrics:
         self._are_books_ok.set(not any(breaches.values()))
         for rule, count in breaches.items():
             self._breaches.labels(rule).set(count)
-
-    def note_webhooks(self, telling: Telling) -> None:
-        self._webhooks_owed.set(telling.owed_count)
-        self._oldest_webhook_s.set(telling.oldest_owed_s)
-        for state, count in telling.ended.items():
-            self._webhooks_ended.labels(state).set(count)
-        for outcome, count in telling.attempts.items():
-            self._webhook_attempts.labels(outcome).set(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +202,7 @@ class Health:
 
         async def look() -> None:
             async with self.sessions() as db:
-                self.metrics.note_webhooks(await gauges.look(db))
+                self.metrics.webhooks.note(await gauges.look(db))
 
         await _try(look())
 
