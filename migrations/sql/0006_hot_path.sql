@@ -4,8 +4,11 @@
 -- * Postgres planned most of these statements anew at every call: for an array whose length it sees
 --   it expects fewer rows than for any array, so the plan that is kept never looks as cheap. Each
 --   has one good plan, by a key, whatever it is called with; plan_cache_mode says so, inside the
---   function that names it and what that calls, and nowhere else. enable_seqscan sees to it that a
---   plan which was made while a table was small is by a key too, since it is kept while that grows.
+--   function that names it and what that calls, and nowhere else. A kept plan knows no account: it
+--   may be made while a table has a row, and be used for the account that has most of a large one.
+--   So tables are not read whole (enable_seqscan; where there is hardly a row the key's index may
+--   be, until ANALYZE, which has all planned anew), and the grants that pay are read in the order
+--   of their index, no further than needed, not all collected and sorted (enable_bitmapscan).
 -- * What one operation writes is one statement. So place_hold and capture_hold write their entries
 --   themselves and have their owner's rights, as ledger_post has, which posts all that is rarer.
 -- * That the lines sum to zero is looked at once a statement.
@@ -44,7 +47,8 @@ CREATE OR REPLACE FUNCTION place_hold(
     p_at timestamptz
 ) RETURNS hold_outcome LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = public, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_bitmapscan = off AS $$
 DECLARE
     books credit_account;
     account_status text;
