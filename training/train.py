@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training import warm_start
-from training.edge_pieces import edge_batches
+from training.edge_pixels import edge_batches
 from training.generate import read_backgrounds
 from training.lite_samples import lite_batches
 from training.losses import edge_loss, lite_loss
@@ -27,6 +27,7 @@ from training.networks import LITE_SHAPES, EdgeNet, LiteNet
 from training.photos import Image, Plane
 
 CHECKPOINT_EVERY = 100
+PICTURES_NDIM = 4
 AVERAGE_DECAY_MAX = 0.998
 WARM_UP_STEPS = 100
 
@@ -38,13 +39,14 @@ class Recipe:
     network: Callable[[argparse.Namespace], nn.Module]
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     batches: Callable[[int, argparse.Namespace, list[Image]], Iterator[tuple[Plane, Plane]]]
+    composes: bool
 
 
 def _edge_batches(
     seed: int, given: argparse.Namespace, photos: list[Image]
 ) -> Iterator[tuple[Plane, Plane]]:
     del photos
-    return edge_batches(seed, given.pieces, given.batch)
+    return edge_batches(seed, given.pixels, given.batch)
 
 
 def _lite_batches(
@@ -67,8 +69,8 @@ def _lite_network(given: argparse.Namespace) -> nn.Module:
 
 
 RECIPES = {
-    "edge": Recipe(_edge_network, edge_loss, _edge_batches),
-    "lite": Recipe(_lite_network, lite_loss, _lite_batches),
+    "edge": Recipe(_edge_network, edge_loss, _edge_batches, composes=False),
+    "lite": Recipe(_lite_network, lite_loss, _lite_batches, composes=True),
 }
 
 
@@ -84,8 +86,8 @@ class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         cv2.setNumThreads(1)
         worker = get_worker_info()
         seed = (self.given.seed * 1_000_003 + self.start) * 64 + (worker.id if worker else 0)
-        photos = read_backgrounds(self.given.pack)
         recipe = RECIPES[self.given.network]
+        photos = read_backgrounds(self.given.pack) if recipe.composes else []
         for planes, truth in recipe.batches(seed, self.given, photos):
             yield torch.from_numpy(planes), torch.from_numpy(truth)
 
@@ -142,8 +144,11 @@ class Run:
         """Take one step and return its loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(self.step, self.given)
-        planes = planes.to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        planes = planes.to(self.device)
+        is_picture = planes.ndim == PICTURES_NDIM
+        if is_picture:
+            planes = planes.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_picture):
             guess = self.network(planes)
         loss = self.recipe.loss(guess.float(), truth.to(self.device))
         self.optimiser.zero_grad(set_to_none=True)
@@ -203,7 +208,7 @@ def parse() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("network", choices=sorted(RECIPES))
     arguments.add_argument("--pack", type=Path, required=True, help="the unpacked photos.tar")
-    arguments.add_argument("--pieces", type=Path, nargs="+", help="edge: from edge_pieces.py")
+    arguments.add_argument("--pixels", type=Path, help="edge: from edge_pixels.py")
     arguments.add_argument("--pool", type=Path, default=None, help="lite: from generate.py")
     arguments.add_argument("--store", type=Path, default=None, help="lite: from store.py")
     arguments.add_argument("--size-px", type=int, default=320, help="lite: side of the picture")

@@ -64,7 +64,7 @@ def test_gaps_between_strands_that_the_solver_leaves_closed_are_opened(
     network: EdgeNetwork, seed: int, thick_px: int
 ) -> None:
     truth = strands(seed, thick_px)
-    image, covered = picture(truth, 210, 60), np.clip(1.6 * soft(truth), 0, 1)
+    image, covered = picture(truth, 210, 60), np.clip(1.6 * soft(truth), 0, 1).astype(np.float32)
     sharpness = matting._sharpness(covered, (SIDE_PX, SIDE_PX))
     solved, _ = matting._solve(image, covered, sharpness, None)
     mended = network.mend(image, covered, solved)

@@ -1,0 +1,74 @@
+"""What the edge network learns from: pixels in doubt, drawn from scenes, each described as at work.
+
+Pixels that the solver has wrong are drawn more often and weighed less, so that the mean over the
+sample is the mean over the band. The file is a memory map of half floats, whole or not there.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from core.edge import CLUES, Described, describe
+from training.photos import Plane
+
+PER_SCENE = 900
+FEWEST = 100
+DRAWN_ANYWAY, DRAWN_MOST = 0.1, 0.5
+"""Odds of a pixel that the solver has right, and what its error adds to them at most."""
+ASIDE = 3
+"""Beside the clues: how far the network is heard there, the truth, the weight."""
+
+
+def read_scene(scene: NDArray[np.uint8]) -> tuple[Described, Plane]:
+    """Return what the network is told of a scene of edge_scenes.py, and the true alpha."""
+    coarse, alpha, truth = scene[3:].astype(np.float32) / 255
+    guide = np.ascontiguousarray(scene[:3].transpose(1, 2, 0))
+    return describe(guide, coarse, alpha), truth
+
+
+def drawn(rng: Generator, scene: NDArray[np.uint8]) -> Plane:
+    """Return (n, CLUES + 3) of one scene."""
+    described, truth = read_scene(scene)
+    if described.pixels.size < FEWEST:
+        return np.empty((0, CLUES + ASIDE), np.float16)
+    true = truth.reshape(-1)[described.pixels]
+    odds = DRAWN_ANYWAY + np.minimum(np.abs(described.clues[:, 0] - true), DRAWN_MOST)
+    odds /= odds.sum()
+    count = min(PER_SCENE, odds.size)
+    taken = rng.choice(odds.size, count, p=odds)
+    weight = 1 / (odds[taken] * odds.size)
+    rows = [described.clues[taken], described.openness[taken, None], true[taken, None]]
+    return np.concatenate([*rows, weight[:, None]], 1).astype(np.float16)
+
+
+def edge_batches(seed: int, path: Path, count: int) -> Iterator[tuple[Plane, Plane]]:
+    """Yield batches without end: the clues; the matte, the openness, the truth and the weight."""
+    rng, rows = np.random.default_rng(seed), np.load(path)
+    while True:
+        some = rows[rng.integers(0, len(rows), count)].astype(np.float32)
+        yield some[:, :CLUES], np.concatenate([some[:, :1], some[:, CLUES:]], 1)
+
+
+def main() -> None:
+    """Write the pixels."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("scenes", type=Path, nargs="+", help="from edge_scenes.py")
+    arguments.add_argument("--out", type=Path, required=True, help="pixels.npy")
+    given = arguments.parse_args()
+    cv2.setNumThreads(1)
+    rows = []
+    for number, path in enumerate(given.scenes):
+        done = int(path.with_suffix(".done").read_text(encoding="utf-8"))
+        for index, scene in enumerate(np.load(path, mmap_mode="r")[:done]):
+            rows.append(drawn(np.random.default_rng((number, index)), np.asarray(scene)))
+    np.save(given.out, np.concatenate(rows))
+    print(f"{sum(map(len, rows))} pixels of {len(rows)} scenes")
+
+
+if __name__ == "__main__":
+    main()
