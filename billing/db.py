@@ -8,6 +8,7 @@ entered, so that a second run means the same operation and not another one.
 
 import asyncio
 import random
+import select
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -89,7 +90,8 @@ def _look_before_use(engine: AsyncEngine) -> None:
     """Hand no dead connection out, and lose no time over it.
 
     SQLAlchemy's own `pool_pre_ping` asks each time, which takes three round trips, half as many
-    again as a hold. Of a connection in use a moment ago the socket knows whether it was closed.
+    again as a hold. Of a connection in use a moment ago the socket knows whether it was closed; the
+    driver learns it only when its loop comes round, so the socket is looked at as well.
     """
     dialect = engine.dialect
 
@@ -102,11 +104,20 @@ def _look_before_use(engine: AsyncEngine) -> None:
         now = time.monotonic()
         if connection.driver_connection.is_closed():
             raise InvalidatePoolError
-        if now - entry.info.get("idle_since", now) > PING_AFTER_S:
+        is_stale = now - entry.info.get("idle_since", now) > PING_AFTER_S
+        if is_stale or _has_unread(connection.driver_connection):
             try:
                 dialect.do_ping(connection)
             except dialect.loaded_dbapi.Error as exc:
                 raise InvalidatePoolError from exc
+
+
+def _has_unread(driver_connection: Any) -> bool:
+    """Say whether the server sent what nobody asked for: as a rule that it is going."""
+    transport = driver_connection._transport  # noqa: SLF001 - asyncpg shows no socket
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def async_url(url: str) -> str:

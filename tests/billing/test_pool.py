@@ -1,7 +1,9 @@
 """The pool hands out no connection that is known to be dead, and asks the living nothing."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -31,6 +33,27 @@ async def test_a_transaction_never_meets_a_connection_that_was_closed(
 
     assert len(fresh) == 2
     assert not fresh & pids
+    await engine.dispose()
+
+
+async def end_elsewhere(owner_url: str, pid: int) -> None:
+    connection = await asyncpg.connect(owner_url.replace("postgresql+asyncpg", "postgresql"))
+    assert await connection.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
+    await connection.close()
+
+
+async def test_nor_one_that_was_closed_while_the_loop_was_busy(
+    database_url: str, database_owner_url: str
+) -> None:
+    engine = make_engine(database_url, pool_size=1)
+    sessions = make_sessions(engine)
+    async with sessions.begin() as db:
+        pid = await db.scalar(PID)
+    with ThreadPoolExecutor(1) as thread:  # this loop does nothing, and hears nothing, meanwhile
+        thread.submit(asyncio.run, end_elsewhere(database_owner_url, pid)).result()
+
+    async with sessions.begin() as db:
+        assert await db.scalar(PID) != pid
     await engine.dispose()
 
 
