@@ -18,8 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing.db import SessionFactory
 from billing.spreadsheet import safe_cell
 
-TXNS_PER_PAGE: Final = 2_000
-EVENTS_PER_PAGE: Final = 1_000
+TXNS_PER_PAGE: Final = 500
+"""Written in some milliseconds, in which the gateway answers nobody else."""
+EVENTS_PER_PAGE: Final = 500
 DAY: Final = timedelta(days=1)
 PATIENCE: Final = text("SET LOCAL statement_timeout = '60s'")
 
