@@ -37,26 +37,12 @@ async def extend_grant(
     old, moment = await _living(db, grant_id, at=at)
     if old.expires_at is None or (expires_at is not None and expires_at <= old.expires_at):
         raise InvalidOperationError("a grant can only be extended to a later end")
-    ref = f"extend:{grant_id}"
-    new = draft_grant(
-        old.account_id,
-        source="adjustment" if old.source in PERIODIC else old.source,
-        ref=ref,
-        amount=old.remaining,
-        effective_at=moment,
-        expires_at=expires_at,
-        actor=actor,
-        reason=reason,
-        priority=old.priority,
-    )
-    new.activated_at = moment
-    db.add(new)
-    await db.flush()
+    new = await _successor_of(old, db, moment, expires_at=expires_at, actor=actor, reason=reason)
     await post(
         db,
         old.account_id,
         op="adjust",
-        ref=ref,
+        ref=new.ref,
         actor=actor,
         reason=reason,
         at=moment,
@@ -80,6 +66,33 @@ async def extend_grant(
         },
     )
     return new.id
+
+
+async def _successor_of(
+    old: CreditGrant,
+    db: AsyncSession,
+    moment: datetime,
+    *,
+    expires_at: datetime | None,
+    actor: str,
+    reason: str,
+) -> CreditGrant:
+    """Write down the grant that what is left of `old` moves to."""
+    new = draft_grant(
+        old.account_id,
+        source="adjustment" if old.source in PERIODIC else old.source,
+        ref=f"extend:{old.id}",
+        amount=old.remaining,
+        effective_at=moment,
+        expires_at=expires_at,
+        actor=actor,
+        reason=reason,
+        priority=old.priority,
+    )
+    new.activated_at = moment
+    db.add(new)
+    await db.flush()
+    return new
 
 
 async def _living(
