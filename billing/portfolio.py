@@ -156,4 +156,3 @@ async def grant_of(db: AsyncSession, account_id: UUID, grant_id: UUID) -> Credit
         .execution_options(populate_existing=True)
     )
     return found
-
