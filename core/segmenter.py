@@ -16,7 +16,7 @@ from PIL import Image
 from core.allocation import keep_small_blocks
 from core.errors import InvalidOptionError, ProviderUnavailableError, WeightsCorruptError
 from core.options import Clothes
-from core.parallel import at_once
+from core.parallel import at_once, keep_opencv_to_one_thread
 from core.weights import WEIGHTS, Weights, find_weights
 
 Box = tuple[float, float, float, float]
@@ -218,11 +218,15 @@ def load_segmenter(
 ) -> Segmenter:
     """Load the weights of `name` after checking that they are the file the table names.
 
+    The first call settles two things for the whole process (docs/adr/0023): OpenCV's own threads
+    are switched off, and glibc keeps small blocks of freed memory.
+
     Raises:
         UnknownModelError, WeightsNotInstalledError: see `find_weights`.
         WeightsCorruptError: the file has another checksum.
         ProviderUnavailableError: onnxruntime would run on another provider.
     """
+    keep_opencv_to_one_thread()
     keep_small_blocks()
     contents = find_weights(name, folder).read_bytes()
     weights = WEIGHTS[name]

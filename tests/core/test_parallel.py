@@ -1,5 +1,7 @@
 """Work that is shared out comes back in order, and whole."""
 
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -46,6 +48,34 @@ def test_a_failure_is_the_caller_s(threads: int) -> None:
         beside(time.monotonic, fail, threads)
     with pytest.raises(ValueError, match="broken"):
         beside(fail, time.monotonic, threads)
+
+
+def test_what_waits_when_one_thing_fails_is_left() -> None:
+    begun = []
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    def work() -> None:
+        begun.append(1)
+        time.sleep(0.005)
+
+    with pytest.raises(ValueError, match="broken"):
+        at_once([fail, *[work] * 200], 2)
+    assert len(begun) < 100
+
+
+def test_importing_core_leaves_opencv_alone_and_loading_weights_does_not() -> None:
+    program = """
+import cv2
+cv2.setNumThreads(3)
+import core
+print(cv2.getNumThreads())
+core.load_segmenter("cutout-lite", None)
+print(cv2.getNumThreads())
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert told.stdout.split() == [b"3", b"1"]
 
 
 def test_what_runs_beside_runs_meanwhile() -> None:
