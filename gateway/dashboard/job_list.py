@@ -21,7 +21,7 @@ HERE: Final = "/admin/jobs"
 STATES: Final = (QUEUED, PROCESSING, SUCCEEDED, FAILED, CANCELED)
 ROWS_PER_PAGE: Final = 50
 COUNTED_MAX: Final = 1_000
-RECENT: Final = timedelta(days=30)
+RECENT: Final = timedelta(days=7)
 """How far back a model is looked for where nothing else is said: no index knows models."""
 ACCOUNTS_MAX: Final = 100
 """Accounts of one name whose jobs are listed together."""

@@ -221,12 +221,12 @@ async def test_what_is_no_picture_is_only_to_be_saved(
     assert answer.headers["content-disposition"].startswith("attachment")
 
 
-async def test_a_model_is_looked_for_in_a_month_unless_it_is_said_from_when(
+async def test_a_model_is_looked_for_in_a_week_unless_it_is_said_from_when(
     visit: Visit, signed_in: SignIn, house: House, caller: Caller, work: WorkOff
 ) -> None:
     job_id = await caller.submit()
     await work()
-    long_ago = func.now() - timedelta(days=31)
+    long_ago = func.now() - timedelta(days=8)
     times = dict.fromkeys(("created_at", "started_at", "finished_at"), long_ago)
     async with house.sessions.begin() as db:
         await db.execute(update(Job).where(Job.id == job_id).values(**times))
@@ -235,7 +235,7 @@ async def test_a_model_is_looked_for_in_a_month_unless_it_is_said_from_when(
     await expect(visit.page.get_by_text("Say from when, to look further back.")).to_be_visible()
     assert str(job_id) not in await listed(visit)
     until = await asked(
-        house.sessions, "SELECT to_char(now() - interval '30 days', 'YYYY-MM-DD HH24:MI')"
+        house.sessions, "SELECT to_char(now() - interval '7 days', 'YYYY-MM-DD HH24:MI')"
     )
     await visit.open(f"/admin/jobs?model=cutout-lite&since=2020-01-01&until={until}")
     assert str(job_id) in await listed(visit)
