@@ -73,9 +73,11 @@ def score(cutout: NDArray[np.uint8], case: Case) -> Scores:
     return scores
 
 
-def ours(image: NDArray[np.uint8], mask: NDArray[np.float32]) -> NDArray[np.uint8]:
-    alpha, _ = refine(image, mask)
-    return np.dstack([decontaminate(image, alpha), alpha])
+def ours(
+    image: NDArray[np.uint8], mask: NDArray[np.float32], seen: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    alpha, _ = refine(image, mask, seen=seen)
+    return np.dstack([decontaminate(image, alpha, seen=seen), alpha])
 
 
 def oracle_mask(alpha: Plane) -> NDArray[np.float32]:
@@ -88,10 +90,15 @@ def as_picture(mask: Plane) -> Image.Image:
     return Image.fromarray((mask * 255).astype(np.uint8), mode="L")
 
 
-def compare(case: Case, mask: NDArray[np.float32], peer_mask: Image.Image) -> dict[str, Scores]:
-    """Score all ways on one picture."""
+def compare(
+    case: Case,
+    mask: NDArray[np.float32],
+    peer_mask: Image.Image,
+    seen: NDArray[np.uint8] | None = None,
+) -> dict[str, Scores]:
+    """Score all ways on one picture; `seen` is what the pipeline would have of it beside itself."""
     results = {mode: score(peers.cutout(case.image, peer_mask, mode), case) for mode in peers.MODES}
-    results[OURS] = score(ours(case.image, mask), case)
+    results[OURS] = score(ours(case.image, mask, seen), case)
     return results
 
 
@@ -113,7 +120,8 @@ def compare_exact(case: Case) -> dict[str, Scores]:
 
 def own_masks(case: Case, segmenter: Segmenter, session: Any) -> dict[str, Scores]:
     (peer_mask,) = session.predict(Image.fromarray(case.image))
-    return compare(case, segmenter.segment(case.image).mask, peer_mask)
+    found = segmenter.segment(case.image)
+    return compare(case, found.mask, peer_mask, found.seen)
 
 
 def means(results: Sequence[dict[str, Scores]]) -> dict[str, Scores]:
@@ -168,7 +176,7 @@ def confidence_table(segmenter: Segmenter, step: int) -> tuple[str, str]:
     judged: list[tuple[str, float, float, float]] = []
     for photo in list(photographs((*SOFT_SETS, *BINARY_SETS)))[::step]:
         found = segmenter.segment(photo.image)
-        alpha, _ = refine(photo.image, found.mask)
+        alpha, _ = refine(photo.image, found.mask, seen=found.seen)
         confidence, _ = judge(found.raw, found.mask, alpha, doubt_edge(found.seen, found.mask))
         soft = alpha / 255
         overlap, edge = metrics.iou(soft, photo.alpha), metrics.boundary_iou(soft, photo.alpha)
