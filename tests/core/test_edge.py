@@ -84,6 +84,11 @@ def test_a_mask_drawn_sharply_is_left_alone(network: EdgeNetwork) -> None:
     assert np.array_equal(network.mend(picture(ring(9), 210, 60), sharp, sharp), sharp)
 
 
+def test_a_mask_that_is_mostly_grey_is_left_alone(network: EdgeNetwork) -> None:
+    grey = 0.3 + 0.4 * soft(ring(0))
+    assert np.array_equal(network.mend(picture(ring(0), 210, 60), grey, grey), grey)
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_a_mask_without_an_edge_stays_as_it_is(network: EdgeNetwork, level: float) -> None:
     flat = np.full((200, 320), level, np.float32)
