@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
-from litestar import Controller, Response, get, post
+from litestar import Controller, Request, Response, get, post
 from litestar.background_tasks import BackgroundTask
 from litestar.di import NamedDependency
 from litestar.params import FromPath
@@ -40,9 +40,14 @@ class BooksController(Controller):
 
     @get()
     async def show(
-        self, staff: NamedDependency[Staff], sessions: NamedDependency[SessionFactory]
+        self,
+        request: Request[Any, Any, Any],
+        staff: NamedDependency[Staff],
+        sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:
-        return page("dashboard/invariants.html", staff=staff, **await _shown(sessions))
+        is_asked = "asked" in request.query_params
+        shown = await _shown(sessions)
+        return page("dashboard/invariants.html", staff=staff, is_asked=is_asked, **shown)
 
     @get("/rules")
     async def show_rules(
@@ -82,7 +87,7 @@ class BooksController(Controller):
                     db, actor=staff.actor, action="invariants.check", object_name="books"
                 )
         asking = BackgroundTask(_check, sessions)
-        return Redirect(f"{HERE}?asked", status_code=303, headers=HEADERS, background=asking)
+        return Redirect(f"{HERE}?asked=now", status_code=303, headers=HEADERS, background=asking)
 
 
 async def _check(sessions: SessionFactory) -> None:

@@ -65,6 +65,7 @@ async def test_support_asks_every_rule_now_and_sees_the_answer_come(
     await visit.open(PAGE)
     before = await count_runs(house)
     await visit.page.get_by_role("button", name="Check everything now").click()
+    await expect(visit.page.get_by_role("status")).to_contain_text("Every rule is being asked")
 
     async def is_answered() -> bool:
         return await count_runs(house) >= before + len(TITLES)
@@ -114,8 +115,10 @@ async def test_a_viewer_asks_nothing_and_a_forged_form_neither(
     await visit.open(PAGE)
     await expect(visit.page.get_by_role("button", name="Check everything now")).to_have_count(0)
     before = await count_runs(house)
-    form = {"form_word": await form_word_on(visit.page)}
-    refused = await visit.page.request.post(f"{visit.address}{PAGE}/check", form=form)
+    word = await form_word_on(visit.page)
+    refused = await visit.page.request.post(
+        f"{visit.address}{PAGE}/check", form={"form_word": word}
+    )
     assert refused.status == 403
     await signed_in("support")
     forged = await visit.page.request.post(f"{visit.address}{PAGE}/check", form={"form_word": "x"})
