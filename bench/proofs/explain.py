@@ -17,6 +17,9 @@ ACCOUNTS: Final = 100
 GRANTS: Final = 8
 HOLDS: Final = 5
 
+OFF: Final = ("enable_seqscan", "enable_bitmapscan")
+"""As `place_hold` has it."""
+
 HOT: Final = {
     "the mutex": "SELECT * FROM credit_account WHERE account_id = :account_id FOR UPDATE",
     "is it open, has the key a budget?": "SELECT status, (SELECT budget_credits FROM api_key"
@@ -55,6 +58,8 @@ async def fill(db: AsyncSession, account_id: UUID) -> UUID:
 
 
 async def explain(db: AsyncSession, account_id: UUID, job_id: UUID) -> None:
+    for name in OFF:
+        await db.execute(text(f"SET LOCAL {name} = off"))
     arguments = {"account_id": account_id, "job_id": job_id, "ref": str(job_id)}
     for name, statement in HOT.items():
         used = {key: value for key, value in arguments.items() if f":{key}" in statement}
