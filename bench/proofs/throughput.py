@@ -84,7 +84,9 @@ def measure(
     url, buyers, seconds = work
     before = runner.run(sold_count(sessions, load.way))
     asked = (load.way, url, buyers[: load.accounts], load.clients // PROCESSES, seconds)
-    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+    spawning = multiprocessing.get_context("spawn")
+    all_here = spawning.Barrier(PROCESSES)  # else who is ready first has the machine to itself
+    with spawning.Pool(PROCESSES, initializer=all_here.wait) as pool:
         took = pool.starmap(client, [asked] * PROCESSES)
     sold = runner.run(sold_count(sessions, load.way)) - before
     took_ms = sorted(ms for each in took for ms in each)
