@@ -42,7 +42,7 @@ async def end_elsewhere(owner_url: str, pid: int) -> None:
     await connection.close()
 
 
-async def test_nor_one_that_was_closed_while_the_loop_was_busy(
+async def test_nor_does_it_meet_one_that_was_closed_while_the_loop_was_busy(
     database_url: str, database_owner_url: str
 ) -> None:
     engine = make_engine(database_url, pool_size=1)
