@@ -1,15 +1,17 @@
 """An act of a person happens once, however often its form is sent; and is tried out beforehand.
 
-A form is made with an id. The act claims that id in its own transaction, so a double click, a
-reload or a retry finds it taken and does nothing. `rehearse` runs an act for its effect and takes
+A form is made with an id, and the act's follows from it and from what the form says. The act claims
+its id in its own transaction, so a double click, a reload or a retry finds it taken and does
+nothing. `rehearse` runs an act for its effect and takes
 it back: what a confirmation shows is what the ledger itself would do, refusals included.
 """
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -75,6 +77,15 @@ class Effect:
     traces: tuple[Trace, ...]
 
 
+def act_id_of(form_id: UUID, *said: object) -> UUID:
+    """Give the id of what a form asks for: of the form's own and of all that `said` it.
+
+    So the same form sent twice is one act, and its id in another person's hands, for another
+    account or with other words in it, is another act and not one that was done before.
+    """
+    return uuid5(form_id, json.dumps([str(one) for one in said]))
+
+
 async def claim(db: AsyncSession, act_id: UUID, *, actor: str, action: str) -> bool:
     """Take `act_id` for this transaction; False where the act was done before.
 
@@ -102,7 +113,10 @@ async def rehearse(db: AsyncSession, account_id: UUID, work: Work) -> Effect:
         await db.flush()
         after = await snapshot_of(db, account_id)
         events = await db.scalars(
-            select(AuditEvent).where(AuditEvent.seq > (head or 0)).order_by(AuditEvent.seq)
+            select(AuditEvent)
+            # The account's alone: others may have acted elsewhere since the head was read.
+            .where(AuditEvent.seq > (head or 0), AuditEvent.account_id == account_id)
+            .order_by(AuditEvent.seq)
         )
         traces = tuple(
             Trace(event.action, event.object, event.before or {}, event.after or {})

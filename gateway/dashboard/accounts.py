@@ -100,7 +100,7 @@ class AccountsController(Controller):
             staff=staff,
             account=account,
             done=done_words(str(request.query_params.get("done", ""))),
-            act_id=uuid4(),
+            form_id=uuid4(),
             **shown,
         )
 
@@ -147,13 +147,13 @@ class AccountsController(Controller):
         sessions: NamedDependency[SessionFactory],
     ) -> Redirect:
         form = await request.form()
-        act_id = id_in(str(form.get("act_id", "")))
-        if act_id is None:
+        form_id, body = id_in(str(form.get("form_id", ""))), str(form.get("body", ""))
+        if form_id is None:
             raise FormError("This form is not whole. Go back, reload the page and send it again.")
+        act_id = acts.act_id_of(form_id, staff.actor, "note", account_id, body)
 
         async def work(db: AsyncSession) -> None:
             if await acts.claim(db, act_id, actor=staff.actor, action="note"):
-                body = str(form.get("body", ""))
                 await notes.add_note(db, account_id, body, actor=staff.actor)
 
         await transact(sessions, work)

@@ -1,7 +1,7 @@
 """Doing something to an account: a form, a confirmation that shows the effect, the deed.
 
 The confirmation rehearses the act and takes it back, so what it shows is what the ledger will do;
-the deed carries the id that its form was made with, so that it is done once.
+the deed carries the id of its confirmation, so that it is done once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -191,27 +191,29 @@ async def _take(asked: Asked, form: Form, tools: Tools) -> Response[Any]:
     act = asked.act
     try:
         values: Values = {field.name: field.read(form) for field in act.fields}
-        act_id, actor = _act_id(form), asked.staff.actor
+        form_id, actor = _form_id(form), asked.staff.actor
+        said = [f"{name}={value}" for name, value in values.items()]
+        act_id = billing_acts.act_id_of(form_id, actor, act.name, asked.account_id, *said)
         deed = Deed(act_id, asked.account_id or act_id, actor, read_reason(form), values, tools)
         if form.get("stage") == "do":
             return await _do(asked, deed)
-        return await _confirm(asked, deed, form)
+        return await _confirm(asked, deed, form, form_id)
     except (BillingError, FormError) as exc:
         error = str(exc) or "This cannot be done."
         return _show_form(asked, form, error=error, status=FormError.status)
 
 
-def _act_id(form: Form) -> UUID:
-    """Read the act's id off a confirmation; before one there is none, and it is made here."""
+def _form_id(form: Form) -> UUID:
+    """Read a confirmation's id, of which the act's is made; before one it is made here."""
     if form.get("stage") != "do":
         return uuid4()
     try:
-        return UUID(str(form.get("act_id", "")))
+        return UUID(str(form.get("form_id", "")))
     except ValueError:
         raise FormError("This form is not whole. Go back and send it again.") from None
 
 
-async def _confirm(asked: Asked, deed: Deed, form: Form) -> Response[str]:
+async def _confirm(asked: Asked, deed: Deed, form: Form, form_id: UUID) -> Response[str]:
     """Show what would be done, and do nothing."""
     act = asked.act
 
@@ -224,6 +226,7 @@ async def _confirm(asked: Asked, deed: Deed, form: Form) -> Response[str]:
         answers=_answers(act, deed.values),
         said={**form},
         deed=deed,
+        form_id=form_id,
         changes=changes_of(effect),
         traces=effect.traces,
     )

@@ -82,7 +82,7 @@ async def test_an_act_is_refused_to_whoever_lacks_the_role(
             form = {
                 "form_word": word,
                 "stage": stage,
-                "act_id": str(uuid4()),
+                "form_id": str(uuid4()),
                 "reason": "no right to",
                 "credits": "1",
             }
@@ -97,7 +97,7 @@ def is_above(needed: str, role: str) -> bool:
 async def test_a_viewer_may_not_even_note_something(client: AsyncClient, house: House) -> None:
     here = f"/admin/accounts/{await new_account(house)}"
     word = await signed_in(client, house, "viewer")
-    form = {"form_word": word, "act_id": str(uuid4()), "body": "I was here"}
+    form = {"form_word": word, "form_id": str(uuid4()), "body": "I was here"}
 
     assert (await client.post(f"{here}/notes", data=form)).status_code == 403
 
@@ -124,7 +124,7 @@ async def test_a_form_without_this_session_s_word_does_nothing(
     before = await acts_done(house)
     for name in NEEDED:
         for word in ({}, {"form_word": "0" * 64}):
-            form = word | {"stage": stage, "act_id": str(uuid4()), "reason": "forged"}
+            form = word | {"stage": stage, "form_id": str(uuid4()), "reason": "forged"}
             answer = await client.post(f"{here}/acts/{name}", data=form)
             assert answer.status_code == 403, name
             assert "out of date" in answer.text
@@ -138,7 +138,7 @@ async def test_nothing_is_done_without_a_reason_or_without_a_confirmation(
     word = await signed_in(client, house, "owner")
     before = await acts_done(house)
     forms = (
-        {"stage": "do", "act_id": str(uuid4()), "reason": " "},
+        {"stage": "do", "form_id": str(uuid4()), "reason": " "},
         {"stage": "do", "reason": "there was no confirmation"},
         {"reason": "only to be shown"},
     )
@@ -146,6 +146,44 @@ async def test_nothing_is_done_without_a_reason_or_without_a_confirmation(
         answer = await client.post(f"{here}/acts/suspend", data=form | {"form_word": word})
         assert answer.status_code in {200, 422}
     assert await acts_done(house) == before
+
+
+async def test_the_id_of_one_form_never_swallows_another_act(
+    client: AsyncClient, house: House
+) -> None:
+    first, second = await new_account(house), await new_account(house)
+    word = await signed_in(client, house, "owner")
+    form = {"form_word": word, "stage": "do", "form_id": str(uuid4()), "reason": "the same id"}
+    gift = form | {"credits": "10", "source": "topup"}
+    sent = (
+        (f"{first}/acts/grant", gift, "grant"),
+        (f"{first}/acts/grant", gift, "nothing"),  # a double click
+        (f"{first}/acts/grant", gift | {"credits": "20"}, "grant"),
+        (f"{second}/acts/grant", gift, "grant"),
+        (f"{second}/acts/adjust", gift, "adjust"),
+        (f"{second}/acts/suspend", form, "suspend"),
+    )
+    for path, said, done in sent:
+        answer = await client.post(f"/admin/accounts/{path}", data=said)
+        assert answer.headers["location"].endswith(f"?done={done}"), path
+    client.cookies.clear()
+    form["form_word"] = await signed_in(client, house, "owner")
+    answer = await client.post(f"/admin/accounts/{first}/acts/suspend", data=form)
+    assert answer.headers["location"].endswith("?done=suspend")
+
+
+async def test_a_note_written_on_a_page_that_was_gone_back_to_is_kept(
+    client: AsyncClient, house: House
+) -> None:
+    here = f"/admin/accounts/{await new_account(house)}"
+    word = await signed_in(client, house, "support")
+    form = {"form_word": word, "form_id": str(uuid4())}
+    for body in ("the first", "the first", "the second"):
+        await client.post(f"{here}/notes", data=form | {"body": body})
+
+    page = (await client.get(here)).text
+    assert page.count('<article class="note"><p>the first') == 1
+    assert page.count('<article class="note"><p>the second') == 1
 
 
 async def test_what_is_nobody_s_is_not_there(client: AsyncClient, house: House) -> None:
