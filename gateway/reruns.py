@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import acts, audit, ledger
@@ -27,6 +27,8 @@ from gateway.storage import Storage
 from gateway.tables import CANCELED, FAILED, QUEUED, Job
 
 ACTION: Final = "job.rerun"
+# Of an account: whoever asks for a job may meet whoever asks for what that was run again as.
+ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:account_id, 6))")
 COPIED: Final = (
     *("account_id", "api_key_id", "request_id", "dialect", "env", "queue_class", "webhook_url"),
     *("model_asked", "options", "source_bytes", "result_ttl"),
@@ -129,7 +131,7 @@ async def check(db: AsyncSession, job: Job) -> None:
 
 async def open_again(db: AsyncSession, job: Job, again: Again) -> None:
     """Create the new job and hold its price, as `acceptance` does for a caller."""
-    await db.scalar(select(Job.id).where(Job.id == job.id).with_for_update())  # one at a time
+    await db.execute(ONE_AT_A_TIME, {"account_id": str(job.account_id)})
     await check(db, job)
     columns: dict[str, Any] = {name: getattr(job, name) for name in COPIED}
     created = await jobs.create(
@@ -167,19 +169,23 @@ async def open_again(db: AsyncSession, job: Job, again: Again) -> None:
 
 
 async def _rerun_of(db: AsyncSession, job: Job) -> Job | None:
-    """Find the job that this one was run again as, unless that has failed too."""
-    events = await db.scalars(
-        select(AuditEvent).where(
-            AuditEvent.account_id == job.account_id,
-            AuditEvent.action == ACTION,
-            AuditEvent.object == f"job {job.id}",
+    """Find what this job was run again as, or that in its turn, unless all of it has failed too."""
+    asked = {job.id}
+    while asked:
+        events = await db.scalars(
+            select(AuditEvent).where(
+                AuditEvent.account_id == job.account_id,
+                AuditEvent.action == ACTION,
+                AuditEvent.object.in_([f"job {job_id}" for job_id in asked]),
+            )
         )
-    )
-    ids = [UUID(event.after["job"]) for event in events if event.after]
-    found: Job | None = await db.scalar(
-        select(Job).where(Job.id.in_(ids), Job.state.not_in((FAILED, CANCELED))).limit(1)
-    )
-    return found
+        asked = {UUID(event.after["job"]) for event in events if event.after}
+        found: Job | None = await db.scalar(
+            select(Job).where(Job.id.in_(asked), Job.state.not_in((FAILED, CANCELED))).limit(1)
+        )
+        if found is not None:
+            return found
+    return None
 
 
 async def _concurrency_max(db: AsyncSession, api_key_id: UUID) -> int | None:

@@ -111,6 +111,35 @@ async def test_one_that_has_failed_again_may_be_run_once_more(
     assert first != second
 
 
+async def test_what_has_succeeded_at_last_is_not_made_and_charged_again(
+    workshop: Workshop, reruns: Reruns, astronaut: bytes
+) -> None:
+    job_id = await failed_job(workshop)
+    first = await reruns.run(job_id, act_id=uuid4(), actor="staff:test", reason="")
+    await workshop.work_off()
+    for broken in (job_id, first):  # what made them fail has been put right
+        await workshop.cutouts.storage.put(f"sources/{broken}/source", astronaut)
+    await reruns.run(first, act_id=uuid4(), actor="staff:test", reason="")
+
+    with pytest.raises(InvalidOperationError, match="was run again"):
+        await reruns.run(job_id, act_id=uuid4(), actor="staff:test", reason="")
+
+
+async def test_two_who_run_a_job_and_its_second_try_again_at_once_make_one_job(
+    workshop: Workshop, reruns: Reruns
+) -> None:
+    job_id = await failed_job(workshop)
+    first = await reruns.run(job_id, act_id=uuid4(), actor="staff:test", reason="")
+    await workshop.work_off()
+
+    tries = [
+        reruns.run(one, act_id=uuid4(), actor="staff:test", reason="") for one in (job_id, first)
+    ]
+    done = await asyncio.gather(*tries, return_exceptions=True)
+
+    assert {type(one) for one in done} == {UUID, InvalidOperationError}
+
+
 async def test_without_its_upload_it_is_refused(workshop: Workshop, reruns: Reruns) -> None:
     job_id = await failed_job(workshop)
     await workshop.cutouts.storage.delete(f"sources/{job_id}/source")
