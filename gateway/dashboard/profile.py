@@ -13,7 +13,14 @@ from billing import audit
 from billing.db import SessionFactory
 from billing.staff_tables import AdminUser
 from gateway.dashboard.codes import forget_codes, picture_of, secret_of, step_of_code
-from gateway.dashboard.staff import Staff, is_password_of, set_password
+from gateway.dashboard.sign_in import address_of
+from gateway.dashboard.staff import (
+    Staff,
+    is_password_of,
+    note_attempt,
+    set_password,
+    wait_for_attempt,
+)
 from gateway.settings import Settings
 from gateway.web.pages import HEADERS, page
 from gateway.web.refusals import FormError
@@ -45,9 +52,9 @@ class ProfileController(Controller):
         sessions: NamedDependency[SessionFactory],
     ) -> Redirect:
         form = await request.form()
+        await _check_password(sessions, staff, request, form)
         async with sessions.begin() as db:
             user = await _own(db, staff)
-            await _check_password(user, form)
             await set_password(db, user, str(form.get("new", "")), actor=staff.actor)
         return Redirect("/admin/sign-in", status_code=303, headers=HEADERS)
 
@@ -83,9 +90,9 @@ class ProfileController(Controller):
         sessions: NamedDependency[SessionFactory],
     ) -> Redirect:
         form = await request.form()
+        await _check_password(sessions, staff, request, form)
         async with sessions.begin() as db:
             user = await _own(db, staff)
-            await _check_password(user, form)
             await forget_codes(db, user, actor=staff.actor)
         return Redirect(HERE, status_code=303, headers=HEADERS)
 
@@ -94,6 +101,20 @@ async def _own(db: AsyncSession, staff: Staff) -> AdminUser:
     return await db.get_one(AdminUser, staff.admin_user_id, with_for_update=True)
 
 
-async def _check_password(user: AdminUser, form: Any) -> None:
-    if not await is_password_of(user, str(form.get("password", ""))):
+async def _check_password(
+    sessions: SessionFactory, staff: Staff, request: Request[Any, Any, Any], form: Any
+) -> None:
+    """Ask for the password again; guesses count as at the door, and are noted if refused.
+
+    Raises:
+        FormError: it is wrong, or too many were.
+    """
+    address = address_of(request)
+    async with sessions.begin() as db:
+        if await wait_for_attempt(db, staff.email, address):
+            raise FormError("Too many attempts. Try again in a quarter of an hour.")
+        user = await _own(db, staff)
+        is_right = await is_password_of(user, str(form.get("password", "")))
+        await note_attempt(db, staff.email, address, is_ok=is_right)
+    if not is_right:
         raise FormError("The password is wrong.")

@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.db import SessionFactory
 from billing.staff_tables import AdminUser
+from gateway.dashboard.act_forms import plain
 from gateway.dashboard.codes import secret_of, step_of_code
 from gateway.dashboard.sessions import StaffSessions
 from gateway.dashboard.staff import find_staff, is_password_of, note_attempt, wait_for_attempt
+from gateway.limits import bucket_for
 from gateway.settings import Settings
 from gateway.web.guard import PUBLIC, inside
 from gateway.web.pages import HEADERS, page, span
@@ -38,9 +40,9 @@ class SignInController(Controller):
         staff_sessions: NamedDependency[StaffSessions],
     ) -> Response[Any]:
         form = await request.form()
-        email = str(form.get("email", "")).strip().lower()[:254]
+        email = plain(str(form.get("email", ""))).lower()[:254]
         target = str(form.get("next", ""))
-        address = request.client.host if request.client else "unknown"
+        address = address_of(request)
         async with sessions.begin() as db:
             if wait := await wait_for_attempt(db, email, address):
                 return _closed(email, target, wait)
@@ -64,6 +66,11 @@ class SignInController(Controller):
         answer = Redirect("/admin/sign-in", status_code=303, headers=HEADERS)
         answer.cookies.append(staff_sessions.cookie.forget())
         return answer
+
+
+def address_of(request: Request[Any, Any, Any]) -> str:
+    """Give what attempts are counted by: of IPv6 the /64, since its owner has all of that."""
+    return bucket_for(request.client.host if request.client else "unknown")
 
 
 async def _person(db: AsyncSession, settings: Settings, email: str, form: Any) -> AdminUser | None:

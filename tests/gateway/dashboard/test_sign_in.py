@@ -80,6 +80,16 @@ async def test_what_is_kept_of_a_session_signs_nobody_in(client: AsyncClient, ho
     assert (await client.get(PROFILE)).status_code == 303
 
 
+async def test_a_letter_that_no_text_can_hold_is_no_fault_of_the_server(
+    client: AsyncClient, house: House
+) -> None:
+    form = {"email": "a\x00@example.com", "password": "\x00"}
+    assert (await client.post(SIGN_IN, data=form)).status_code == 403
+    await signed_in_client(client, house, "viewer")
+    for path in ("accounts?q=%00", "accounts?q=a%00b", "jobs?account=%00", "audit?actor=%00"):
+        assert (await client.get(f"/admin/{path}")).status_code == 200, path
+
+
 @pytest.mark.parametrize("wrong", ["password", "email"])
 async def test_a_wrong_word_is_refused_and_which_it_was_is_not_told(
     client: AsyncClient, house: House, wrong: str
@@ -108,6 +118,19 @@ async def test_too_many_attempts_close_the_door_even_to_the_right_password(
             select(func.count()).select_from(SignInAttempt).where(SignInAttempt.email == email)
         )
     assert count == FAILURES_MAX, "an attempt at a closed door is not one more"
+
+
+async def test_a_found_browser_is_no_place_to_guess_the_password_in(
+    client: AsyncClient, house: House
+) -> None:
+    _, word = await signed_in_client(client, house, "viewer")
+    guess = {"form_word": word, "password": "nearly right", "new": "another long password"}
+    for path in ("/password", "/codes/off", "/password", "/codes/off", "/password"):
+        wrong = await client.post(PROFILE + path, data=guess)
+        assert "The password is wrong." in wrong.text
+    right = await client.post(f"{PROFILE}/password", data=guess | {"password": PASSWORD})
+    assert right.status_code == 422
+    assert "Too many attempts" in right.text
 
 
 @pytest.mark.parametrize("column", ["last_seen_at", "expires_at"])
