@@ -1,6 +1,7 @@
 """A key's own limits: set and taken away again. None stands for what the account's plan says."""
 
 from dataclasses import asdict, dataclass
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import select
@@ -11,6 +12,8 @@ from billing.errors import InvalidOperationError
 from billing.tables import ApiKey
 
 QUEUE_CLASSES = frozenset({"standard", "priority"})
+COUNT_MAX: Final = 1_000_000
+"""Of calls a minute, of a burst and of jobs at once: more than any installation can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,10 @@ async def set_key_limits(
         InvalidOperationError: there is no such key, it is revoked, or a limit makes no sense.
     """
     counts = (limits.rate_per_minute, limits.burst, limits.concurrency_max)
-    if any(count is not None and count < 1 for count in counts):
-        raise InvalidOperationError("a rate, a burst and a number at once are at least 1")
+    if any(count is not None and not 1 <= count <= COUNT_MAX for count in counts):
+        raise InvalidOperationError(
+            f"a rate, a burst and a number at once are at least 1 and at most {COUNT_MAX:,}"
+        )
     if limits.budget_credits is not None and limits.budget_credits < 0:
         raise InvalidOperationError("a budget cannot be below zero")
     if limits.queue_class not in {None, *QUEUE_CLASSES}:

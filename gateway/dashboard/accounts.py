@@ -20,6 +20,7 @@ from billing.periods import catch_up
 from billing.portfolio import AccountFacts
 from billing.statement_pages import newest_lines
 from billing.tables import ApiKey, Hold
+from gateway.dashboard.act_forms import plain
 from gateway.dashboard.acts import HERE, done_words
 from gateway.dashboard.asked import address, id_in, number_in, word_in
 from gateway.dashboard.staff import Staff
@@ -147,7 +148,7 @@ class AccountsController(Controller):
         sessions: NamedDependency[SessionFactory],
     ) -> Redirect:
         form = await request.form()
-        form_id, body = id_in(str(form.get("form_id", ""))), str(form.get("body", ""))
+        form_id, body = id_in(str(form.get("form_id", ""))), plain(str(form.get("body", "")))
         if form_id is None:
             raise FormError("This form is not whole. Go back, reload the page and send it again.")
         act_id = acts.act_id_of(form_id, staff.actor, "note", account_id, body)

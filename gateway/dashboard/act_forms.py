@@ -38,6 +38,7 @@ class Field:
     choices: tuple[tuple[str, str], ...] = ()
     value: str = ""
     smallest: int | None = None
+    largest: int = NUMBER_MAX
 
     def read(self, form: Mapping[str, Any]) -> Any:
         """Take an answer as what it is; None where none was given.
@@ -45,7 +46,7 @@ class Field:
         Raises:
             FormError: it is missing, or no such thing.
         """
-        said = str(form.get(self.name, "")).strip()
+        said = plain(str(form.get(self.name, "")))
         if not said:
             if self.is_required:
                 raise FormError(f"“{self.label}” is missing.")
@@ -107,13 +108,18 @@ class Act:
         return fixed[0] if fixed else None
 
 
+def plain(said: str) -> str:
+    """Take the blanks around it away, and what the database can keep in no text."""
+    return said.replace("\x00", "").strip()
+
+
 def read_reason(form: Mapping[str, Any]) -> str:
     """Take the reason, which every act has.
 
     Raises:
         FormError: it is missing or too long.
     """
-    reason = str(form.get("reason", "")).strip()
+    reason = plain(str(form.get("reason", "")))
     if not REASON_LENGTH_MIN <= len(reason) <= REASON_LENGTH_MAX:
         raise FormError(
             f"A reason has {REASON_LENGTH_MIN} to {REASON_LENGTH_MAX} characters: it is what the"
@@ -131,9 +137,10 @@ def _number(field: Field, said: str) -> int:
         number = int(said.replace(",", "").replace("−", "-"))
     except ValueError:
         raise FormError(f"“{field.label}” is a whole number.") from None
-    if abs(number) > NUMBER_MAX or (field.smallest is not None and number < field.smallest):
-        least = f" of at least {field.smallest:,}" if field.smallest is not None else ""
-        raise FormError(f"“{field.label}” is a whole number{least}.")
+    if field.smallest is not None and number < field.smallest:
+        raise FormError(f"“{field.label}” is a whole number of at least {field.smallest:,}.")
+    if abs(number) > field.largest:
+        raise FormError(f"“{field.label}” is a whole number of at most {field.largest:,}.")
     return number
 
 

@@ -13,7 +13,8 @@ DAY: Final = timedelta(days=1)
 
 
 def word_in(query: Mapping[str, str], name: str) -> str:
-    return query.get(name, "").strip()[:WORD_LENGTH_MAX]
+    """Read a word, without what the database can compare with nothing."""
+    return query.get(name, "").replace("\x00", "").strip()[:WORD_LENGTH_MAX]
 
 
 def id_in(text: str) -> UUID | None:

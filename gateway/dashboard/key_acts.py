@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import keys
 from billing.accounts import find_account
 from billing.errors import InvalidOperationError
-from billing.key_limits import KeyLimits, set_key_limits
+from billing.key_limits import COUNT_MAX, KeyLimits, set_key_limits
 from billing.tables import ApiKey
 from gateway.dashboard.act_forms import Act, Deed, Facts, Field, Values
 from gateway.web.refusals import FormError, MissingPageError
@@ -28,7 +28,7 @@ SCOPES: Final = (
 PLANS_WORD: Final = "Left empty, the plan’s."
 LIMITS: Final = (
     *(
-        Field(name, label, "number", PLANS_WORD, is_required=False, smallest=1)
+        Field(name, label, "number", PLANS_WORD, is_required=False, smallest=1, largest=COUNT_MAX)
         for name, label in (
             ("rate_per_minute", "Calls a minute"),
             ("burst", "Burst"),

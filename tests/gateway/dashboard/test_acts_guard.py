@@ -186,6 +186,33 @@ async def test_a_note_written_on_a_page_that_was_gone_back_to_is_kept(
     assert page.count('<article class="note"><p>the second') == 1
 
 
+@pytest.mark.parametrize("number", ["3000000000", "1000001", "-1", "0", "1.5", "many"])
+async def test_a_limit_that_no_installation_has_is_asked_for_again(
+    client: AsyncClient, house: House, number: str
+) -> None:
+    here = f"/admin/accounts/{await new_account(house)}"
+    word = await signed_in(client, house, "owner")
+    form = {"form_word": word, "reason": "a try", "env": "live", "scopes": "read"}
+    for name in ("rate_per_minute", "burst", "concurrency_max"):
+        answer = await client.post(f"{here}/acts/create-key", data=form | {name: number})
+        assert answer.status_code == 422, name
+        assert "is a whole number" in answer.text
+
+
+async def test_what_no_text_can_hold_is_left_out_of_reasons_and_notes(
+    client: AsyncClient, house: House
+) -> None:
+    here = f"/admin/accounts/{await new_account(house)}"
+    word = await signed_in(client, house, "owner")
+    note = {"form_word": word, "form_id": str(uuid4()), "body": "no\x00ted"}
+    act = {"form_word": word, "form_id": str(uuid4()), "reason": "asked\x00 for", "stage": "do"}
+    assert (await client.post(f"{here}/notes", data=note)).status_code == 303
+    assert (await client.post(f"{here}/acts/suspend", data=act)).status_code == 303
+    page = (await client.get(here)).text
+    assert "noted" in page
+    assert "asked for" in page
+
+
 async def test_what_is_nobody_s_is_not_there(client: AsyncClient, house: House) -> None:
     account_id = await new_account(house)
     await signed_in(client, house, "owner")
