@@ -25,10 +25,11 @@ async def extend_grant(
     reason: str,
     at: datetime | None = None,
 ) -> UUID:
-    """Move what is left of a grant into one that ends later, or never (None); once per grant.
+    """Move what is left of a grant into one that ends later, or never (None).
 
-    What is held of it stays where it is, and ends when it was to end. Credits of a plan become an
-    adjustment: they are no longer the period's to carry over or to trim.
+    What is held of it stays where it is, and ends when it was to end; once that comes back it can
+    be moved as well. Credits of a plan become an adjustment: they are no longer the period's to
+    carry over or to trim.
 
     Raises:
         InvalidOperationError: there is no such grant, nothing is left of it, the end is no later;
@@ -89,6 +90,7 @@ async def _successor_of(
         reason=reason,
         priority=old.priority,
     )
+    new.ref += f":{new.id}"  # its own: what was held of the old one may be moved another time
     new.activated_at = moment
     db.add(new)
     await db.flush()

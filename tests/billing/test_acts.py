@@ -154,6 +154,27 @@ async def test_an_extension_moves_what_is_left_and_keeps_every_rule(
     assert await check_account(db, account_id) == []
 
 
+async def test_what_was_held_while_the_rest_was_extended_can_be_extended_once_it_is_back(
+    db: AsyncSession, open_account: Opens
+) -> None:
+    account_id = await open_account()
+    job_id = await held(db, account_id, 50, at=JANUARY_31 + DAY)
+    grant_id = await grant_id_of(db, account_id)
+
+    async def extend(days: int) -> None:
+        end, at = JANUARY_31 + 500 * DAY, JANUARY_31 + days * DAY
+        await extend_grant(db, grant_id, expires_at=end, actor="t", reason="r", at=at)
+
+    await extend(2)
+    await release(db, job_id, reason="r", at=JANUARY_31 + 3 * DAY)
+    await extend(4)
+
+    assert await open_grants_of(db, account_id) == [("adjustment", 200), ("adjustment", 50)]
+    with pytest.raises(InvalidOperationError, match="nothing is left"):
+        await extend(5)
+    assert await check_account(db, account_id) == []
+
+
 async def test_an_extended_grant_has_ended_once_nothing_of_it_is_held(
     db: AsyncSession, open_account: Opens
 ) -> None:
