@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     job_attempts_max: Positive = 3
     failed_source_ttl: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(hours=24)
     """How long the upload of a failed asynchronous job is kept, so that it can be run again."""
+    keep_sources: bool = True
+    """Whether the upload of a succeeded asynchronous job lives as long as its result."""
     job_retention: PositiveSpan = timedelta(days=30)
     """How long an ended job keeps what only its making needed; its row stays."""
     sweep_interval: PositiveSpan = timedelta(seconds=1)

@@ -24,7 +24,7 @@ from gateway.errors import INTERNAL, DeadlineExceededError
 from gateway.settings import Settings
 from gateway.settle import Failure
 from gateway.storage import Storage
-from gateway.tables import FAILED, Job
+from gateway.tables import FAILED, SUCCEEDED, Job
 from gateway.transactions import is_away
 
 BATCH_MAX: Final = 200
@@ -81,15 +81,16 @@ class Sweeper:
     async def purge_orphans(self) -> int:
         """Delete what no job can still need: a crash came between it and its job.
 
-        A source is needed until its hold is over, and that of a failed job for a while longer; a
-        result for as long as the longest plan keeps it from then on.
+        A source is needed until its hold is over; from then on, that of a failed job for a while,
+        and a result, with the source that it keeps, for as long as the longest plan says.
         """
         async with self.sessions.begin() as db:
             result_ttl = await db.scalar(select(func.max(PlanVersion.result_ttl)))
         now, hold_ttl = datetime.now(UTC), self.settings.hold_ttl
-        count = await self.storage.purge(
-            jobs.SOURCES, now - 2 * hold_ttl - self.settings.failed_source_ttl
-        )
+        source_ttl = self.settings.failed_source_ttl
+        if self.settings.keep_sources and result_ttl is not None:
+            source_ttl = max(source_ttl, result_ttl)
+        count = await self.storage.purge(jobs.SOURCES, now - 2 * hold_ttl - source_ttl)
         if result_ttl is not None:
             count += await self.storage.purge(jobs.RESULTS, now - result_ttl - 2 * hold_ttl)
         return count
@@ -139,7 +140,7 @@ class Sweeper:
         return True
 
     async def _tidy(self) -> None:
-        """Delete sources of ended jobs, and results of attempts that did not end them."""
+        """Delete what ended jobs leave, their result apart, and their source while it is kept."""
         untidy = select(Job).where(
             Job.finished_at.is_not(None),
             ~Job.is_tidy,
@@ -148,14 +149,14 @@ class Sweeper:
             | Job.source_key.is_(None)
             | (Job.finished_at < func.now() - self.settings.failed_source_ttl),
         )
-        await self._clear(untidy, Job.finished_at, self.tidied, _leftovers, is_tidy=True)
+        await self._clear(untidy, Job.finished_at, self.tidied, self._leftovers, is_tidy=True)
 
     async def _purge_results(self) -> None:
         expired = select(Job).where(
             HAS_SUCCEEDED, Job.purged_at.is_(None), Job.result_expires_at < func.now()
         )
         await self._clear(
-            expired, Job.result_expires_at, self.purged, _result, purged_at=func.now()
+            expired, Job.result_expires_at, self.purged, _result_and_source, purged_at=func.now()
         )
 
     async def _purge_records(self) -> None:
@@ -175,6 +176,14 @@ class Sweeper:
             count = await retention.forget_deliveries(db, kept=kept, rows_max=BATCH_MAX)
         if count:
             log.info("webhooks.forgotten", count=count)
+
+    def _leftovers(self, job: Job) -> list[str]:
+        attempts = range(1, job.attempt + 1)
+        results = [jobs.result_key(job.id, n, job.options["format"]) for n in attempts]
+        lives = job.state == SUCCEEDED and job.purged_at is None
+        source_key = None if lives and self.settings.keep_sources else job.source_key
+        keys = [source_key, job.background_key, *results]
+        return [key for key in keys if key and key != job.result_key]
 
     async def _clear(
         self,
@@ -224,15 +233,9 @@ async def take(step: Callable[[], Awaitable[Any]]) -> bool:
     return True
 
 
-def _result(job: Job) -> list[str]:
-    return [str(job.result_key)]
-
-
-def _leftovers(job: Job) -> list[str]:
-    attempts = range(1, job.attempt + 1)
-    results = [jobs.result_key(job.id, n, job.options["format"]) for n in attempts]
-    keys = [job.source_key, job.background_key, *results]
-    return [key for key in keys if key and key != job.result_key]
+def _result_and_source(job: Job) -> list[str]:
+    """Name both, whether the source was kept or not: it is noted once that neither is left."""
+    return [key for key in (job.source_key, job.result_key) if key]
 
 
 async def sweep_forever(sweeper: Sweeper) -> None:

@@ -173,7 +173,7 @@ class Job(Base):
     result_expires_at: Mapped[datetime | None]
     purged_at: Mapped[datetime | None]
     is_tidy: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Storage holds nothing of this job any more but its result."""
+    """Storage holds nothing of this job any more but its result, and the upload kept with it."""
     is_brief: Mapped[bool] = mapped_column(server_default=text("false"))
     """It is old, and what only its making needed is forgotten (`retention.py`)."""
     extension: Mapped[str | None]

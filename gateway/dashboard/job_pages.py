@@ -86,6 +86,7 @@ class JobsController(Controller):
             has_result=facts.lives(datetime.now(UTC)),
             is_shown=(job.extension or "") in SHOWN_AS,
             kept_for=cutouts.settings.failed_source_ttl,
+            is_source_kept=cutouts.settings.keep_sources,
         )
 
     @get("/{job_id:uuid}/source", opt={"role": "support"})

@@ -10,6 +10,7 @@ from playwright.async_api import expect
 from sqlalchemy import func, select, update
 
 from gateway.app import House
+from gateway.sweep import Sweeper
 from gateway.tables import Job
 from tests.gateway.dashboard.calls import Caller, asked, new_caller
 from tests.gateway.faces import Visit, needs_chromium
@@ -171,6 +172,43 @@ async def test_before_and_after_stand_on_any_ground(
     await visit.page.get_by_label("The colour", exact=True).fill("#123456")
     await expect(visit.page.get_by_label("a colour", exact=True)).to_be_checked()
     await expect(ground).to_have_css("background-color", "rgb(18, 52, 86)")
+
+
+async def test_before_and_after_stand_side_by_side_once_all_is_swept(
+    visit: Visit, signed_in: SignIn, house: House, caller: Caller, work: WorkOff
+) -> None:
+    job_id = await caller.submit()
+    await work()
+    await Sweeper(house.sessions, house.cutouts.storage, house.settings).sweep()
+    assert await asked(house.sessions, "SELECT is_tidy FROM job WHERE id = :id", id=job_id)
+    await signed_in("support")
+    await visit.open(f"/admin/jobs/{job_id}")
+    boxes = []
+    for name in ("The picture as it came", "The cutout"):
+        picture = visit.page.get_by_role("img", name=name)
+        assert await picture.evaluate(
+            "picture => picture.decode().then(() => picture.naturalWidth)"
+        )
+        boxes.append(await picture.bounding_box())
+    before, after = boxes
+    assert before is not None
+    assert after is not None
+    assert before["x"] + before["width"] <= after["x"], "before stands left of after"
+    assert before["y"] == pytest.approx(after["y"], abs=1)
+
+
+async def test_the_page_says_that_the_upload_of_a_synchronous_call_is_never_stored(
+    visit: Visit, signed_in: SignIn, house: House, caller: Caller, work: WorkOff
+) -> None:
+    job_id = await caller.submit()
+    await work()
+    async with house.sessions.begin() as db:
+        as_a_call = {"is_async": False, "source_key": None}
+        await db.execute(update(Job).where(Job.id == job_id).values(**as_a_call))
+    await signed_in("support")
+    await visit.open(f"/admin/jobs/{job_id}")
+    await expect(visit.page.get_by_role("img", name="The cutout")).to_be_visible()
+    await expect(visit.page.get_by_text("synchronous call is never stored")).to_be_visible()
 
 
 async def test_pictures_are_for_support_and_only_while_they_live(
