@@ -104,7 +104,8 @@ async def present(redis: Redis) -> list[Card] | None:
     try:
         async with asyncio.timeout(REDIS_DEADLINE_S):
             written: dict[bytes, bytes] = await cast("Any", redis.hgetall(CARDS))
-            cards = {name: _read(text) for name, text in written.items()}
+            read = {name: _read(text) for name, text in written.items()}
+            cards = {name: card for name, card in read.items() if card is not None}
             now = datetime.now(UTC)
             gone = [name for name, card in cards.items() if now - card.seen_at > FORGOTTEN_AFTER]
             if gone:
@@ -115,8 +116,12 @@ async def present(redis: Redis) -> list[Card] | None:
     return sorted(here, key=lambda card: (card.kind, card.host, card.started_at))
 
 
-def _read(text: bytes) -> Card:
-    facts = json.loads(text)
-    for name in ("started_at", "seen_at"):
-        facts[name] = datetime.fromisoformat(facts[name])
-    return Card(**facts)
+def _read(text: bytes) -> Card | None:
+    """Read a card; None where another version of this software writes other ones."""
+    try:
+        facts = json.loads(text)
+        for name in ("started_at", "seen_at"):
+            facts[name] = datetime.fromisoformat(facts[name])
+        return Card(**facts)
+    except (KeyError, TypeError, ValueError):
+        return None

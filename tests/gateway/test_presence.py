@@ -66,3 +66,14 @@ async def test_without_redis_nobody_is_known_and_nobody_waits() -> None:
         redis = Redis.from_url(away)
         assert await present(redis) is None
         await redis.aclose()
+
+
+async def test_a_card_of_another_version_hides_nobody_else(redis_url: str) -> None:
+    redis = Redis.from_url(redis_url)
+    host, other = f"here-{uuid4()}", f"other-{uuid4()}"
+    await leave_card(redis, host, silent_for=timedelta(0))
+    for written in ('{"kind": "robot"}', "no card", "[]"):
+        await redis.hset(CARDS, other, written)
+        assert len(await cards(redis, host)) == 1
+    await redis.hdel(CARDS, host, other)
+    await redis.aclose()
