@@ -7,6 +7,7 @@ apart from the network.
 """
 
 import argparse
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,7 +31,9 @@ from bench.scenes import scenes
 from core import Segmenter, load_segmenter
 from core.confidence import doubt_edge, judge
 from core.decontaminate import decontaminate
+from core.edge import EdgeNetwork
 from core.matting import refine
+from core.segmenter import load_edge
 
 ORACLE_PX = 320
 FOUND_IOU = 0.9
@@ -73,10 +76,15 @@ def score(cutout: NDArray[np.uint8], case: Case) -> Scores:
     return scores
 
 
+@functools.cache
+def edge_network() -> EdgeNetwork:
+    return load_edge()
+
+
 def ours(
     image: NDArray[np.uint8], mask: NDArray[np.float32], seen: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
-    alpha, _ = refine(image, mask, seen=seen)
+    alpha, _ = refine(image, mask, seen=seen, edge=edge_network())
     return np.dstack([decontaminate(image, alpha, seen=seen), alpha])
 
 
@@ -176,7 +184,7 @@ def confidence_table(segmenter: Segmenter, step: int) -> tuple[str, str]:
     judged: list[tuple[str, float, float, float]] = []
     for photo in list(photographs((*SOFT_SETS, *BINARY_SETS)))[::step]:
         found = segmenter.segment(photo.image)
-        alpha, _ = refine(photo.image, found.mask, seen=found.seen)
+        alpha, _ = refine(photo.image, found.mask, seen=found.seen, edge=segmenter.edge)
         confidence, _ = judge(found.raw, found.mask, alpha, doubt_edge(found.seen, found.mask))
         soft = alpha / 255
         overlap, edge = metrics.iou(soft, photo.alpha), metrics.boundary_iou(soft, photo.alpha)

@@ -8,6 +8,7 @@ correction. docs/models has the figures.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.guided import ColourModel, box_means
+from core.parallel import beside
 
 Plane = NDArray[Any]
 
@@ -55,6 +57,7 @@ class EdgeNetwork:
     """Loaded weights of cutout-edge, for any number of threads at once."""
 
     ort_session: Any
+    threads: int = 1
 
     def mend(self, guide: NDArray[np.uint8], coarse: Plane, alpha: Plane) -> Plane:
         """Return the matte (h, w) float32, 0..1, corrected where the network sees a reason.
@@ -66,7 +69,7 @@ class EdgeNetwork:
         """
         if 2 * float(np.minimum(coarse, 1 - coarse).mean()) > UNDECIDED_MAX:
             return alpha
-        described = describe(guide, coarse, alpha)
+        described = describe(guide, coarse, alpha, self.threads)
         if not described.pixels.size:
             return alpha
         (answer,) = self.ort_session.run(["correction"], {"clues": described.clues})
@@ -100,7 +103,7 @@ def corrected(
     return np.asarray(np.clip(mended, 0, 1))
 
 
-def describe(guide: NDArray[np.uint8], coarse: Plane, alpha: Plane) -> Described:
+def describe(guide: NDArray[np.uint8], coarse: Plane, alpha: Plane, threads: int = 1) -> Described:
     """Find the pixels in doubt and say about them what the network wants to know."""
     colours = [np.asarray(plane) for plane in cv2.split(guide.astype(np.float32) / np.float32(255))]
     subject = ((coarse > SURE_FOREGROUND) & (alpha > SURE_FOREGROUND)).astype(np.float32)
@@ -110,19 +113,32 @@ def describe(guide: NDArray[np.uint8], coarse: Plane, alpha: Plane) -> Described
     pixels = np.flatnonzero(doubt)
     if not pixels.size:
         return Described(pixels, np.empty((0, CLUES), np.float32), np.empty(0, np.float32))
-    posterior = _posterior(guide, subject, behind)
-    said = _said_by_colour(colours, subject, behind)
+    (posterior, explained, reliance), said = beside(
+        partial(_said_by_whole, guide, subject, behind, doubt),
+        partial(_said_by_colour, colours, subject, behind),
+        threads,
+    )
     planes = [alpha, coarse, *said[:2], posterior, *said[2:]]
+    clues = np.empty((pixels.size, CLUES), np.float32)
+    for column, plane in enumerate((*planes, *_around(planes), *reliance)):
+        clues[:, column] = plane.reshape(-1)[pixels]
+    everywhere = _everywhere(planes, coarse, doubt, subject, behind)
+    clues[:, -1 - len(everywhere)] = explained
+    clues[:, -len(everywhere) :] = everywhere
+    return Described(pixels, clues, openness.reshape(-1)[pixels])
+
+
+def _said_by_whole(
+    guide: NDArray[np.uint8], subject: Plane, behind: Plane, doubt: NDArray[np.bool_]
+) -> tuple[Plane, Plane, list[Plane]]:
+    """Ask the colours of the whole picture: their odds, smoothed in doubt, and how often they err.
+
+    The second is of the pixels in doubt alone.
+    """
+    posterior = _posterior(guide, subject, behind)
     model = ColourModel(_with_ones(guide), EXPLAINED_RADIUS_PX, EXPLAINED_EPSILON, _marked(doubt))
     explained = np.clip(model.filter(posterior), 0, 1)
-    reliance = _reliance(subject, behind, posterior)
-    around = _around(planes)
-    everywhere = _everywhere(planes, coarse, doubt, subject, behind)
-    rows = [plane.reshape(-1)[pixels] for plane in (*planes, *around, *reliance)]
-    rows.append(explained)
-    rows += [np.full(pixels.size, value, np.float32) for value in everywhere]
-    clues = np.ascontiguousarray(np.stack(rows).T, np.float32)
-    return Described(pixels, clues, openness.reshape(-1)[pixels])
+    return posterior, explained, _reliance(subject, behind, posterior)
 
 
 def _with_ones(guide: NDArray[np.uint8]) -> Plane:

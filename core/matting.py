@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.band import band_tiles, each_strip, reduced, scaled_up
+from core.edge import MENDED_EDGE_PX, EdgeNetwork
 from core.guided import ColourModel, Plane, separability
 
 Alpha = NDArray[np.uint8]
@@ -71,11 +72,12 @@ class _Solved:
     coefficients: NDArray[Any]
 
 
-def refine(
+def refine(  # noqa: PLR0913 - a picture and its mask, and what may be had besides
     image: Image,
     mask: Mask,
     *,
     seen: Image | None = None,
+    edge: EdgeNetwork | None = None,
     deadline_s: float | None = None,
     threads: int = 1,
 ) -> tuple[Alpha, str]:
@@ -85,13 +87,14 @@ def refine(
         image: (H, W, 3) uint8 sRGB.
         mask: (h, w) float32, 0..1, at the network's resolution.
         seen: the same picture already reduced, if it is: saves reading all of it once more.
+        edge: mends what the solver leaves wrong, in time and at the size that it knows.
         deadline_s: a `time.monotonic()` moment; past it the solver stops where it is.
         threads: how many share the picture's rows; the result does not depend on it.
 
     Returns:
-        (H, W) uint8 alpha, 0..255, and `closed-form` (solved), `guided` (a single pass: the
-        deadline left no time for more, or nothing was left to solve) or `none` (the mask has no
-        edge to refine).
+        (H, W) uint8 alpha, 0..255, and `learned` (solved and mended), `closed-form` (solved),
+        `guided` (a single pass: the deadline left no time for more, or nothing was left to solve)
+        or `none` (the mask has no edge to refine).
     """
     size_px = _solving_size(image, mask)
     guide = reduced(image if seen is None else seen, size_px)
@@ -99,6 +102,9 @@ def refine(
     alpha, method = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s)
     if method == "none":
         return _scaled_up(alpha, image), method
+    if edge is not None and method == "closed-form" and max(size_px) <= MENDED_EDGE_PX:
+        alpha, method = edge.mend(guide, coarse, alpha), "learned"
+        _remove_specks(alpha)
     return _apply(image, _modelled(guide, alpha), threads), method
 
 

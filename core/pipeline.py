@@ -113,7 +113,7 @@ def extract(
         prediction = segmenter.segment(region, options.clothes)
     with stages("refine"):
         (alpha, refinement), edge_doubts = beside(
-            partial(_matte, region, prediction, options, stages.deadline_s, segmenter.threads),
+            partial(_matte, region, prediction, options, stages.deadline_s, segmenter),
             partial(doubt_edge, prediction.seen, prediction.mask),
             segmenter.threads,
         )
@@ -146,12 +146,19 @@ def _matte(
     prediction: Prediction,
     options: CutoutOptions,
     deadline_s: float | None,
-    threads: int,
+    segmenter: Segmenter,
 ) -> tuple[Plane, str]:
     if not options.refine:
         return _scale_up(region, prediction.mask), "none"
     seen, mask = prediction.seen, prediction.mask
-    return refine(region, mask, seen=seen, deadline_s=deadline_s, threads=threads)
+    return refine(
+        region,
+        mask,
+        seen=seen,
+        edge=segmenter.edge,
+        deadline_s=deadline_s,
+        threads=segmenter.threads,
+    )
 
 
 def render(

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.allocation import keep_small_blocks
+from core.edge import EdgeNetwork
 from core.errors import InvalidOptionError, ProviderUnavailableError, WeightsCorruptError
 from core.options import Clothes
 from core.parallel import at_once, keep_opencv_to_one_thread
-from core.weights import WEIGHTS, Weights, find_weights
+from core.weights import EDGE, EMBEDDED_FOLDER, WEIGHTS, Weights, find_weights
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
@@ -62,6 +63,7 @@ class Segmenter:
         provider: where onnxruntime really runs it.
         threads: how many it runs on; the other steps keep to as many.
         memory_bytes: what holding it costs once it has run.
+        edge: what mends the edges of its masks, on the CPU; None where that does not pay.
     """
 
     weights: Weights
@@ -69,6 +71,7 @@ class Segmenter:
     threads: int
     memory_bytes: int
     ort_session: Any
+    edge: EdgeNetwork | None
 
     @property
     def name(self) -> str:
@@ -96,6 +99,8 @@ class Segmenter:
         """Run once on a blank picture, so that the first real one is as fast as the rest."""
         side_px = self.weights.input_px
         self.segment(np.zeros((side_px, side_px, 3), np.uint8))
+        if self.edge is not None:
+            self.edge.warm_up()
 
 
 def prepare(image: NDArray[np.uint8], weights: Weights, threads: int = 1) -> NDArray[np.float32]:
@@ -228,13 +233,32 @@ def load_segmenter(
     """
     keep_opencv_to_one_thread()
     keep_small_blocks()
-    contents = find_weights(name, folder).read_bytes()
+    path = find_weights(name, folder)
     weights = WEIGHTS[name]
-    if hashlib.sha256(contents).hexdigest() not in weights.checksums:
-        raise WeightsCorruptError(name)
+    contents = _read(path, weights)
     ort_session, got = _start_session(contents, threads, provider)
     memory_bytes = round(len(contents) * RESIDENT_PER_FILE_BYTE) + weights.working_bytes
-    return Segmenter(weights, got, threads, memory_bytes, ort_session)
+    if not weights.is_edge_mended:
+        return Segmenter(weights, got, threads, memory_bytes, ort_session, None)
+    memory_bytes += EDGE.working_bytes
+    return Segmenter(weights, got, threads, memory_bytes, ort_session, load_edge(threads))
+
+
+def _read(path: Path, weights: Weights) -> bytes:
+    contents = path.read_bytes()
+    if hashlib.sha256(contents).hexdigest() not in weights.checksums:
+        raise WeightsCorruptError(weights.name)
+    return contents
+
+
+def load_edge(threads: int = 1) -> EdgeNetwork:
+    """Load cutout-edge, which ships with the project.
+
+    Raises:
+        WeightsCorruptError: the file has another checksum.
+    """
+    contents = _read(EMBEDDED_FOLDER / EDGE.file_name, EDGE)
+    return EdgeNetwork(_start_session(contents, threads, "CPUExecutionProvider")[0], threads)
 
 
 def _start_session(contents: bytes, threads: int, provider: str) -> tuple[Any, str]:

@@ -38,6 +38,7 @@ class Weights:
         classes: the names of the output's channels, where the network tells kinds apart; the first
             is "none of them".
         is_embedded: ships with the project.
+        is_edge_mended: cutout-edge wins on its masks, by measurement (docs/models/cutout-edge.md).
     """
 
     name: str
@@ -54,6 +55,7 @@ class Weights:
     is_stretched: bool = True
     classes: tuple[str, ...] = ()
     is_embedded: bool = False
+    is_edge_mended: bool = True
 
     @property
     def file_name(self) -> str:
@@ -143,6 +145,7 @@ _TABLE: Final = (
         is_scaled_by_largest=False,
         is_stretched=False,
         is_embedded=True,
+        is_edge_mended=False,
     ),
 )
 EDGE: Final = Weights(

@@ -1,5 +1,7 @@
 """The learned eye for edges: opens what the mask covers, leaves alone what was drawn sharply."""
 
+import time
+from dataclasses import replace
 from hashlib import sha256
 
 import cv2
@@ -94,6 +96,27 @@ def test_a_mask_without_an_edge_stays_as_it_is(network: EdgeNetwork, level: floa
     flat = np.full((200, 320), level, np.float32)
     image = np.random.default_rng(2).integers(0, 256, (200, 320, 3)).astype(np.uint8)
     assert np.abs(network.mend(image, flat, flat) - level).max() < 0.5
+
+
+def test_a_refined_matte_says_that_it_was_mended(network: EdgeNetwork) -> None:
+    image, mask = picture(strands(3, 2), 60, 210), soft(strands(3, 2))
+    plain, solved = matting.refine(image, mask)
+    mended, method = matting.refine(image, mask, edge=network)
+    assert (solved, method) == ("closed-form", "learned")
+    truth = strands(3, 2) * 255
+    assert np.abs(mended - truth).mean() < np.abs(plain - truth).mean()
+
+
+def test_past_its_deadline_a_matte_is_not_mended(network: EdgeNetwork) -> None:
+    image, mask = picture(strands(3, 2), 60, 210), soft(strands(3, 2))
+    _, method = matting.refine(image, mask, edge=network, deadline_s=time.monotonic() - 1)
+    assert method == "guided"
+
+
+def test_threads_do_not_change_what_is_mended(network: EdgeNetwork) -> None:
+    image, mask = picture(strands(3, 2), 60, 210), soft(strands(3, 2))
+    shared = replace(network, threads=3)
+    assert np.array_equal(network.mend(image, mask, mask), shared.mend(image, mask, mask))
 
 
 @settings(max_examples=15, deadline=None)

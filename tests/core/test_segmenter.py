@@ -72,6 +72,11 @@ def test_weights_not_had_here_are_read_by_their_signature(
     assert prediction.mask[10, -10] == pytest.approx(0, abs=1e-3)
     assert 0.2 < prediction.mask[-10, -10] < 0.95
     assert prediction.raw.max() < 1
+    assert segmenter.edge is not None
+
+
+def test_the_small_network_keeps_its_own_edges(lite: Segmenter) -> None:
+    assert lite.edge is None
 
 
 def test_clothes_are_joined_or_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
