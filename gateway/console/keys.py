@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Redirect
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.db import SessionFactory
@@ -38,6 +39,7 @@ SCOPE_WORDS: Final = {
     "admin": "all of it, and manage keys and webhooks",
 }
 REASON_LENGTH_MAX: Final = 500
+SENT_BEFORE: Final = "This form was sent before: its key is made, and not shown again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +92,20 @@ class KeysController(Controller):
     ) -> Response[str]:
         form = await request.form()
         order = order_of(form, [str(scope) for scope in form.getall("scope", [])], visitor)
-        async with sessions.begin() as db:
-            await _check_room(db, visitor, _form_id(str(form.get("new_id", ""))))
-            key, plaintext = await create_key(
-                db,
-                console_sessions.hasher,
-                account_id=visitor.account_id,
-                api_key_id=_form_id(str(form.get("new_id", ""))),
-                actor=visitor.actor,
-                **order,
-            )
+        new_id = _form_id(str(form.get("new_id", "")))
+        try:
+            async with sessions.begin() as db:
+                await _check_room(db, visitor, new_id)
+                key, plaintext = await create_key(
+                    db,
+                    console_sessions.hasher,
+                    account_id=visitor.account_id,
+                    api_key_id=new_id,
+                    actor=visitor.actor,
+                    **order,
+                )
+        except IntegrityError:  # the same form came at the same moment, and was first
+            raise ActRefusedError(SENT_BEFORE) from None
         return _made(visitor, key, plaintext)
 
     @get("/{key_id:str}/rotate", opt={"scope": "admin"})
@@ -167,7 +173,8 @@ class KeysController(Controller):
         visitor: NamedDependency[Visitor],
         sessions: NamedDependency[SessionFactory],
     ) -> Redirect:
-        reason = str((await request.form()).get("reason", "")).strip()[:REASON_LENGTH_MAX]
+        said = str((await request.form()).get("reason", ""))
+        reason = said.replace("\x00", "").strip()[:REASON_LENGTH_MAX]
         async with sessions.begin() as db:
             key, hands = await _own(db, visitor, key_id)
             hands.check_revoke(key)
@@ -202,7 +209,7 @@ def _form_id(said: str) -> UUID:
 
 async def _check_room(db: AsyncSession, visitor: Visitor, new_id: UUID) -> None:
     if await db.get(ApiKey, new_id) is not None:
-        raise ActRefusedError("This form was sent before: its key is made, and not shown again.")
+        raise ActRefusedError(SENT_BEFORE)
     listed = await _listed(db, visitor)
     if sum(one.is_living for one in listed) >= KEYS_MAX:
         raise ActRefusedError(f"An account has at most {KEYS_MAX} keys. Revoke one first.")

@@ -1,5 +1,6 @@
 """Keys at the console: seen, made, rotated, revoked, each with its effect in the database."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -89,6 +90,28 @@ async def test_a_form_sent_twice_makes_one_key(client: AsyncClient, house: House
     assert again.status_code == 409
     assert "not shown again" in again.text
     assert len(await keys_of(house, customer)) == 2
+
+
+async def test_a_form_sent_many_times_at_once_makes_one_key(
+    client: AsyncClient, house: House
+) -> None:
+    customer = await new_customer(house)
+    guest = await signed_in(client, customer)
+    form = ORDER | {"new_id": str(uuid4())}
+    answers = await asyncio.gather(*(guest.send("/console/keys", **form) for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409, 409]
+    assert len(await keys_of(house, customer)) == 2
+
+
+async def test_what_no_text_can_hold_is_left_out_of_a_reason(
+    client: AsyncClient, house: House
+) -> None:
+    customer = await new_customer(house)
+    guest = await signed_in(client, customer)
+    async with house.sessions() as db:
+        other = await key_row(db, await new_key(house, customer.account_id))
+    answer = await guest.send(f"/console/keys/{other.key_id}/revoke", reason="lost\x00")
+    assert answer.status_code == 303
 
 
 @pytest.mark.parametrize(
