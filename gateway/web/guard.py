@@ -60,12 +60,13 @@ def to_sign_in(request: Request[Any, Any, Any], sign_in: str) -> Response[Any]:
         seen = quote(urlsplit(request.headers.get("hx-current-url", "")).path)
         headers = {**HEADERS, "HX-Redirect": f"{sign_in}?next={seen}"}
         return Response(b"", headers=headers, media_type=MediaType.HTML)
-    target = f"{sign_in}?next={request.url.path}" if is_reading(request) else sign_in
+    wanted = quote(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
+    target = f"{sign_in}?next={wanted}" if is_reading(request) else sign_in
     return Redirect(target, status_code=303, headers=HEADERS)
 
 
 def inside(target: str, room: str) -> str:
     """Go on to a page of `room`, never to wherever a link says."""
-    is_ours = target == room or target.startswith(f"{room}/")
+    is_ours = target == room or target.startswith((f"{room}/", f"{room}?"))
     is_page = not target.startswith(f"{room}/sign-")
     return target if is_ours and is_page and "\\" not in target and "//" not in target else room

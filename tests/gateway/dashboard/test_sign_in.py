@@ -199,6 +199,17 @@ async def test_signing_in_never_leads_elsewhere(
     assert (await client.post(SIGN_IN, data=form)).headers["location"] == "/admin"
 
 
+@pytest.mark.parametrize("path", ["/admin/jobs?state=failed&account=a%26b", "/admin?range=30d"])
+async def test_what_an_address_asks_for_is_not_lost_by_signing_in(
+    client: AsyncClient, house: House, path: str
+) -> None:
+    email = await new_staff(house.sessions, "viewer")
+    door = await client.get(path)
+    wanted = door.next_request.url.params["next"] if door.next_request else ""
+    form = {"email": email, "password": PASSWORD, "next": wanted}
+    assert (await client.post(SIGN_IN, data=form)).headers["location"] == path
+
+
 async def test_a_disabled_person_is_out_at_once(client: AsyncClient, house: House) -> None:
     email, _ = await signed_in_client(client, house, "owner")
     async with house.sessions.begin() as db:
