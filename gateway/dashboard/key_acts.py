@@ -1,7 +1,7 @@
 """Acts on API keys: made, rotated, revoked, limited."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -69,6 +69,8 @@ async def _make(db: AsyncSession, deed: Deed, *, env: str, scopes: list[str]) ->
     account = await find_account(db, deed.account_id)
     if account.status == "closed":
         raise InvalidOperationError("the account is closed: its keys would open nothing")
+    if deed.values["until"] is not None and deed.values["until"] <= datetime.now(UTC):
+        raise FormError("The day until which the key is to work has passed.")
     _, plaintext = await keys.create_key(
         db,
         deed.tools.hasher,

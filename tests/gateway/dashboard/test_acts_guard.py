@@ -199,6 +199,15 @@ async def test_a_limit_that_no_installation_has_is_asked_for_again(
         assert "is a whole number" in answer.text
 
 
+async def test_no_key_is_made_that_has_ended_already(client: AsyncClient, house: House) -> None:
+    here = f"/admin/accounts/{await new_account(house)}"
+    word = await signed_in(client, house, "owner")
+    form = {"form_word": word, "reason": "a try", "env": "live", "scopes": "read"}
+    answer = await client.post(f"{here}/acts/create-key", data=form | {"until": "2020-01-01"})
+    assert answer.status_code == 422
+    assert "has passed" in answer.text
+
+
 async def test_what_no_text_can_hold_is_left_out_of_reasons_and_notes(
     client: AsyncClient, house: House
 ) -> None:
