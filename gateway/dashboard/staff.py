@@ -186,9 +186,12 @@ async def wait_for_attempt(db: AsyncSession, email: str, address: str) -> timede
 
 
 async def note_attempt(db: AsyncSession, email: str, address: str, *, is_ok: bool) -> None:
+    """Write an attempt down, and forget those of long ago, whoever they were of."""
     db.add(SignInAttempt(email=email, address=address, is_ok=is_ok))
     is_old = SignInAttempt.at < func.clock_timestamp() - KEPT
-    await db.execute(delete(SignInAttempt).where(SignInAttempt.email == email, is_old))
+    await db.execute(
+        delete(SignInAttempt).where(is_old).execution_options(synchronize_session=False)
+    )
     await db.flush()
 
 

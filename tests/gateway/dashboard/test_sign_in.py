@@ -1,7 +1,7 @@
 """The door of the dashboard, as a person meets it and as a stranger tries it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pyotp
@@ -131,6 +131,22 @@ async def test_a_found_browser_is_no_place_to_guess_the_password_in(
     right = await client.post(f"{PROFILE}/password", data=guess | {"password": PASSWORD})
     assert right.status_code == 422
     assert "Too many attempts" in right.text
+
+
+async def test_attempts_of_long_ago_are_forgotten_whoever_they_were_of(
+    client: AsyncClient, house: House
+) -> None:
+    stranger = f"{uuid4().hex}@example.com"
+    async with house.sessions.begin() as db:
+        for days in (31, 29):
+            at = datetime.now(UTC) - timedelta(days=days)
+            db.add(SignInAttempt(email=stranger, address="::", at=at, is_ok=False))
+            await db.flush()
+    await client.post(SIGN_IN, data={"email": "nobody@example.com", "password": "x"})
+    async with house.sessions() as db:
+        mine = select(func.count()).select_from(SignInAttempt)
+        kept = await db.scalar(mine.where(SignInAttempt.email == stranger))
+    assert kept == 1
 
 
 @pytest.mark.parametrize("column", ["last_seen_at", "expires_at"])
