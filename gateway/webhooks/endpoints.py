@@ -1,6 +1,7 @@
 """What an account has set for its webhooks: which secret is in force, where alerts go."""
 
 from datetime import timedelta
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, false, func, or_, select
@@ -55,9 +56,13 @@ async def rotate_secret(
 async def set_alert_url(
     db: AsyncSession, account_id: UUID, alert_url: str | None, *, actor: str
 ) -> None:
-    """Send alerts of the account's credits to `alert_url`, or to nobody."""
+    """Send alerts of the account's credits to `alert_url`, or to nobody.
+
+    The audit trail keeps only where that is: many a URL holds a secret, and the trail is for ever.
+    """
     await _set(db, account_id, {"alert_url": alert_url}, {"alert_url": alert_url})
-    await _audit(db, account_id, "webhook.set_alert_url", actor, {"alert_url": alert_url})
+    host = urlsplit(alert_url).hostname if alert_url else None
+    await _audit(db, account_id, "webhook.set_alert_url", actor, {"alert_host": host})
 
 
 async def _set(

@@ -102,6 +102,23 @@ async def test_alerts_go_only_where_webhooks_may(
     assert await endpoint_of(house, customer) is None
 
 
+async def test_the_trail_keeps_where_alerts_go_and_no_secret_of_the_url(
+    client: AsyncClient, house: House
+) -> None:
+    customer = await new_customer(house)
+    guest = await signed_in(client, customer)
+    for url in ("https://hooks.example.com/T0/s3cret?token=s3cret", ""):
+        assert (await guest.send(f"{HERE}/alerts", alert_url=url)).status_code == 303
+    async with house.sessions() as db:
+        events = await db.scalars(
+            select(AuditEvent.after)
+            .where(AuditEvent.account_id == customer.account_id)
+            .where(AuditEvent.action == "webhook.set_alert_url")
+            .order_by(AuditEvent.seq)
+        )
+        assert list(events) == [{"alert_host": "hooks.example.com"}, {"alert_host": None}]
+
+
 async def test_another_accounts_deliveries_are_not_there(client: AsyncClient, house: House) -> None:
     delivery_id = await failed_delivery(house, await new_customer(house))
     guest = await signed_in(client, await new_customer(house))
