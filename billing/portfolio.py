@@ -5,7 +5,7 @@ Read only, without the account's lock.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
@@ -16,7 +16,6 @@ from billing.burndown import burn_down_key
 from billing.staff_tables import AuditEvent
 from billing.tables import CreditGrant
 
-SOON: Final = timedelta(days=7)
 CLOSED_SHOWN_MAX: Final = 20
 EVENTS_SHOWN_MAX: Final = 50
 
@@ -28,9 +27,6 @@ FACTS: Final = text(
         v.plan, v.version, v.monthly_credits, v.price_minor, v.currency, v.rollover_cap,
         v.rollover_periods, v.rate_per_minute, v.burst, v.concurrency_max, v.queue_class,
         w.plan AS next_plan, s.period_start, s.period_end,
-        (SELECT coalesce(sum(g.remaining), 0)::bigint FROM credit_grant g
-         WHERE g.account_id = a.id AND g.closed_at IS NULL AND g.activated_at IS NOT NULL
-           AND g.expires_at <= now() + :soon) AS ending_soon,
         (SELECT min(g.expires_at) FROM credit_grant g
          WHERE g.account_id = a.id AND g.closed_at IS NULL AND g.remaining > 0) AS next_end_at
     FROM account a
@@ -86,8 +82,6 @@ class AccountFacts:
     next_plan: str | None
     period_start: datetime | None
     period_end: datetime | None
-    ending_soon: int
-    """Credits that end within `SOON` if they are not used."""
     next_end_at: datetime | None
 
     @property
@@ -108,7 +102,7 @@ class UsageDay:
 
 async def account_facts(db: AsyncSession, account_id: UUID) -> AccountFacts | None:
     """Read one account; None where there is none."""
-    row = (await db.execute(FACTS, {"account_id": account_id, "soon": SOON})).one_or_none()
+    row = (await db.execute(FACTS, {"account_id": account_id})).one_or_none()
     return AccountFacts(*row) if row else None
 
 

@@ -18,6 +18,7 @@ from billing.directory import PAGE_ROWS, SORTS, STATUSES, Search
 from billing.keys import PREFIXES, list_keys
 from billing.periods import catch_up
 from billing.portfolio import AccountFacts
+from billing.standing import standing_of
 from billing.statement_pages import newest_lines
 from billing.tables import ApiKey, Hold
 from gateway.dashboard.act_forms import plain
@@ -209,6 +210,8 @@ async def _shown(db: AsyncSession, account: AccountFacts) -> dict[str, Any]:
     days = [(since + timedelta(days=n)).date() for n in range(USAGE_DAYS)]
     return {
         "now": now,
+        # As its customer is told: what the period's end would let lapse is in it, too.
+        "ending": (await standing_of(db, account.id)).ending if account.plan else None,
         "usage": [(f"{day:%m-%d}", by_day.get(day, 0)) for day in days],
         "grants": await portfolio.waterfall(db, account.id),
         "ended": await portfolio.closed_grants(db, account.id),

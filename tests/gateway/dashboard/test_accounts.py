@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 from sqlalchemy import text, update
 
-from billing.accounts import suspend_account
+from billing.accounts import create_account, suspend_account
 from billing.ledger import grant_credits
 from billing.notes import add_note
 from billing.tables import Account, CreditGrant
@@ -226,6 +226,21 @@ async def test_what_ends_within_a_week_is_told(viewer: Actor, house: House) -> N
 
     tile = viewer.page.locator(".tile", has_text="Ends within 7 days")
     await expect(tile.locator("strong")).to_have_text("40")
+
+
+async def test_what_the_period_s_end_would_let_lapse_is_told_too(
+    viewer: Actor, house: House
+) -> None:
+    async with house.sessions.begin() as db:
+        # In its second period: 250 carried over, 250 new, and no more than 250 may be carried.
+        opened_at = (await db.execute(text("SELECT now() - interval '57 days'"))).scalar_one()
+        account = await create_account(db, name="Saver", plan="free", actor="test", at=opened_at)
+    await viewer.visit.open(f"/admin/accounts/{account.id}")
+
+    available = viewer.page.locator(".tile", has_text="Available")
+    await expect(available.locator("strong")).to_have_text("500")
+    ending = viewer.page.locator(".tile", has_text="Ends within 7 days")
+    await expect(ending.locator("strong")).to_have_text("250")
 
 
 async def test_the_page_shows_keys_notes_and_what_people_did(viewer: Actor, house: House) -> None:
