@@ -12,6 +12,7 @@ from gateway.console.sign_in import SignInController
 from gateway.console.statement import StatementController
 from gateway.console.usage import UsageController
 from gateway.console.webhooks import WebhooksController
+from gateway.web.guard import FORM_BYTES_MAX
 
 console_router = Router(
     "/console",
@@ -28,5 +29,6 @@ console_router = Router(
     guards=[let_visitors_in],
     dependencies={"visitor": Provide(visitor_of, sync_to_thread=False)},
     exception_handlers=EXCEPTION_HANDLERS,
+    request_max_body_size=FORM_BYTES_MAX,
     include_in_schema=False,
 )

@@ -16,6 +16,7 @@ from gateway.dashboard.codes import forget_codes, picture_of, secret_of, step_of
 from gateway.dashboard.sign_in import address_of
 from gateway.dashboard.staff import (
     Staff,
+    at_the_door,
     is_password_of,
     note_attempt,
     set_password,
@@ -110,7 +111,7 @@ async def _check_password(
         FormError: it is wrong, or too many were.
     """
     address = address_of(request)
-    async with sessions.begin() as db:
+    async with at_the_door, sessions.begin() as db:
         if await wait_for_attempt(db, staff.email, address):
             raise FormError("Too many attempts. Try again in a quarter of an hour.")
         user = await _own(db, staff)

@@ -14,6 +14,7 @@ from gateway.dashboard.profile import ProfileController
 from gateway.dashboard.sign_in import SignInController
 from gateway.dashboard.system import SystemController
 from gateway.dashboard.trail import TrailController
+from gateway.web.guard import FORM_BYTES_MAX
 
 admin_router = Router(
     "/admin",
@@ -32,5 +33,6 @@ admin_router = Router(
     guards=[let_staff_in],
     dependencies={"staff": Provide(staff_of, sync_to_thread=False)},
     exception_handlers=EXCEPTION_HANDLERS,
+    request_max_body_size=FORM_BYTES_MAX,
     include_in_schema=False,
 )

@@ -14,7 +14,13 @@ from billing.staff_tables import AdminUser
 from gateway.dashboard.act_forms import plain
 from gateway.dashboard.codes import secret_of, step_of_code
 from gateway.dashboard.sessions import StaffSessions
-from gateway.dashboard.staff import find_staff, is_password_of, note_attempt, wait_for_attempt
+from gateway.dashboard.staff import (
+    at_the_door,
+    find_staff,
+    is_password_of,
+    note_attempt,
+    wait_for_attempt,
+)
 from gateway.limits import bucket_for
 from gateway.settings import Settings
 from gateway.web.guard import PUBLIC, inside
@@ -43,7 +49,7 @@ class SignInController(Controller):
         email = plain(str(form.get("email", ""))).lower()[:254]
         target = str(form.get("next", ""))
         address = address_of(request)
-        async with sessions.begin() as db:
+        async with at_the_door, sessions.begin() as db:
             if wait := await wait_for_attempt(db, email, address):
                 return _closed(email, target, wait)
             user = await _person(db, settings, email, form)

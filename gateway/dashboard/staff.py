@@ -32,8 +32,13 @@ KEPT: Final = timedelta(days=30)
 HASHES_AT_ONCE_MAX: Final = 2
 """Each takes 64 MiB and a core."""
 
+AT_THE_DOOR_MAX: Final = 4
+"""Who is looked at, at once: each holds a connection for as long as the hash takes."""
+
 HASHER: Final = PasswordHasher()
 _hashing = asyncio.Semaphore(HASHES_AT_ONCE_MAX)
+at_the_door = asyncio.Semaphore(AT_THE_DOOR_MAX)
+"""The others wait before they take a connection that calls need."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from gateway.web.cookies import FORM_WORD, SessionCookie, check_form_word
 from gateway.web.pages import HEADERS
 
 READING: Final = {HttpMethod.GET, HttpMethod.HEAD, HttpMethod.OPTIONS}
+FORM_BYTES_MAX: Final = 64 * 1024
+"""Of what a page sends: strangers send forms, too, and each is read whole before it is judged."""
 PUBLIC: Final = "public"
 """What a handler needs that lets everybody in, as the form does that signs in."""
 
@@ -57,12 +59,16 @@ async def signed_in(
 def to_sign_in(request: Request[Any, Any, Any], sign_in: str) -> Response[Any]:
     """Send a browser to a sign-in page, and back afterwards where it only wanted to read."""
     if "hx-request" in request.headers:  # else the form would stand inside the page that asked
-        seen = quote(urlsplit(request.headers.get("hx-current-url", "")).path)
-        headers = {**HEADERS, "HX-Redirect": f"{sign_in}?next={seen}"}
+        page = urlsplit(request.headers.get("hx-current-url", ""))
+        headers = {**HEADERS, "HX-Redirect": f"{sign_in}?next={_wanted(page.path, page.query)}"}
         return Response(b"", headers=headers, media_type=MediaType.HTML)
-    wanted = quote(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
+    wanted = _wanted(request.url.path, request.url.query)
     target = f"{sign_in}?next={wanted}" if is_reading(request) else sign_in
     return Redirect(target, status_code=303, headers=HEADERS)
+
+
+def _wanted(path: str, query: str) -> str:
+    return quote(f"{path}?{query}" if query else path)
 
 
 def inside(target: str, room: str) -> str:

@@ -1,5 +1,6 @@
 """The door of the dashboard, as a person meets it and as a stranger tries it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -10,12 +11,13 @@ from httpx import URL, AsyncClient
 from litestar import Litestar
 from playwright.async_api import Browser, expect
 from sqlalchemy import func, select, update
+from sqlalchemy.pool import QueuePool
 
 from billing.staff_tables import AdminSession, AdminUser, AuditEvent, SignInAttempt
 from gateway.app import House
 from gateway.dashboard import codes
 from gateway.dashboard.router import admin_router
-from gateway.dashboard.staff import FAILURES_MAX, ROLES
+from gateway.dashboard.staff import AT_THE_DOOR_MAX, FAILURES_MAX, ROLES
 from tests.gateway.faces import (
     PASSWORD,
     Visit,
@@ -118,6 +120,26 @@ async def test_too_many_attempts_close_the_door_even_to_the_right_password(
             select(func.count()).select_from(SignInAttempt).where(SignInAttempt.email == email)
         )
     assert count == FAILURES_MAX, "an attempt at a closed door is not one more"
+
+
+@pytest.mark.parametrize("door", [SIGN_IN, "/console/sign-in"])
+async def test_a_stranger_s_endless_form_is_not_read(client: AsyncClient, door: str) -> None:
+    form = {f"field{n}": "x" * 90 for n in range(1_000)}
+    assert (await client.post(door, data=form)).status_code == 413
+
+
+async def test_a_crowd_at_the_door_leaves_the_calls_their_connections(
+    client: AsyncClient, house: House
+) -> None:
+    form = {"email": await new_staff(house.sessions, "viewer"), "password": PASSWORD}
+    pool, most = house.engine.pool, 0
+    assert isinstance(pool, QueuePool)
+    crowd = asyncio.gather(*(client.post(SIGN_IN, data=form) for _ in range(3 * AT_THE_DOOR_MAX)))
+    while not crowd.done():
+        most = max(most, pool.checkedout())
+        await asyncio.sleep(0.001)
+    assert {answer.status_code for answer in await crowd} == {303}
+    assert 0 < most <= AT_THE_DOOR_MAX
 
 
 async def test_a_found_browser_is_no_place_to_guess_the_password_in(
