@@ -6,7 +6,7 @@ UV := UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help assets demo up weights test prove check bench bench-quick test-browser test-training lock format clean
+.PHONY: help assets chromium demo up weights test prove check bench bench-quick test-browser test-training lock format clean
 
 help: ## What can be typed
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,8 +42,10 @@ weights: $(VENV)/.dev ## Download weights, as in `make weights MODEL=u2net`
 test: $(VENV)/.dev $(VENV)/.assets ## The tests
 	$(BIN)/pytest
 
-test-browser: $(VENV)/.dev $(VENV)/.assets ## The tests of pages, in Chromium (installs it where it is missing)
+chromium: ## Chromium, where it is missing: without it `make test` skips the pages in a browser
 	@test -x /usr/bin/chromium || { apt-get update -qq && apt-get install -y -qq chromium; }
+
+test-browser: chromium $(VENV)/.dev $(VENV)/.assets ## The tests of pages alone, in Chromium
 	$(BIN)/pytest -m browser
 
 $(VENV)-training/.ready: requirements-training.lock
