@@ -128,7 +128,7 @@ async def test_a_note_is_written_once_and_stays(support: Actor) -> None:
     await support.page.get_by_role("button", name="Add the note").click()
     await expect(support.page.locator(".note")).to_contain_text(words)
     again = f"{support.visit.address}{support.here}/notes"
-    await support.page.request.post(again, form=form | {"body": "once more"})
+    await support.page.request.post(again, form=form | {"body": words})
 
     async with support.house.sessions() as db:
         mine = select(AccountNote).where(AccountNote.account_id == support.account_id)
