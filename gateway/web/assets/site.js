@@ -4,7 +4,6 @@
 const styles = getComputedStyle(document.documentElement);
 const tone = (name) => styles.getPropertyValue(`--${name}`).trim();
 const DEFAULT_TONES = ["chart-1", "chart-2", "chart-3", "chart-4", "chart-5"];
-const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const charts = new Map();
 
 function readTable(figure) {
@@ -27,7 +26,7 @@ function optionsFor(kind, count) {
   const ticks = { color: tone("quiet"), maxRotation: 0, autoSkipPadding: 16, padding: 8 };
   const stacked = kind === "stacked";
   return {
-    animation: reducedMotion ? false : { duration: 200 },
+    animation: false, // bars that grow come flying from a corner, and say nothing more
     maintainAspectRatio: false,
     interaction: { mode: "index", intersect: false },
     scales: {
@@ -91,9 +90,11 @@ document.addEventListener("click", async (event) => {
   } catch {
     return; // without the permission the text is still there to be selected
   }
-  const word = button.textContent;
-  button.textContent = "Copied";
-  setTimeout(() => (button.textContent = word), 1500);
+  // What only a screen reader is told stays: the label's own words alone change, and come back.
+  const label = [...button.childNodes].find((node) => node.nodeType === Node.TEXT_NODE);
+  button.dataset.word ??= label.data; // a second click within the time must not keep "Copied"
+  label.data = "Copied";
+  setTimeout(() => (label.data = button.dataset.word), 1500);
 });
 
 // A second click on an act would send it twice: the button rests until the answer is here.
