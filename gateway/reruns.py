@@ -27,7 +27,7 @@ from gateway.storage import Storage
 from gateway.tables import CANCELED, FAILED, QUEUED, Job
 
 ACTION: Final = "job.rerun"
-# Of an account: whoever asks for a job may meet whoever asks for what that was run again as.
+# Of an account: whoever asks for a job may meet whoever asks for another try of the same.
 ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:account_id, 6))")
 COPIED: Final = (
     *("account_id", "api_key_id", "request_id", "dialect", "env", "queue_class", "webhook_url"),
@@ -60,8 +60,8 @@ class Reruns:
 
         Raises:
             JobNotFoundError: there is none.
-            InvalidOperationError: it has not failed, its upload is gone, or it was run again and
-                has not failed then.
+            InvalidOperationError: it has not failed, its upload is gone, or another try of
+                the same has not failed.
         """
         async with self.sessions() as db:
             job = await jobs.find(db, job_id)
@@ -126,7 +126,7 @@ async def check(db: AsyncSession, job: Job) -> None:
         raise InvalidOperationError("its upload was not kept: the customer has to send it again")
     again = await _rerun_of(db, job)
     if again is not None:
-        raise InvalidOperationError(f"it was run again as job {again.id}, which is {again.state}")
+        raise InvalidOperationError(f"it was run again already: job {again.id} is {again.state}")
 
 
 async def open_again(db: AsyncSession, job: Job, again: Again) -> None:
@@ -169,23 +169,34 @@ async def open_again(db: AsyncSession, job: Job, again: Again) -> None:
 
 
 async def _rerun_of(db: AsyncSession, job: Job) -> Job | None:
-    """Find what this job was run again as, or that in its turn, unless all of it has failed too."""
-    asked = {job.id}
-    while asked:
-        events = await db.scalars(
-            select(AuditEvent).where(
-                AuditEvent.account_id == job.account_id,
-                AuditEvent.action == ACTION,
-                AuditEvent.object.in_([f"job {job_id}" for job_id in asked]),
-            )
+    """Find a try that stands in the way: any that began with the same first job, and may succeed.
+
+    Not only what this job was run again as: the first may have been run again meanwhile, and
+    both tries would be made and charged.
+    """
+    events = await db.scalars(
+        select(AuditEvent).where(
+            AuditEvent.account_id == job.account_id, AuditEvent.action == ACTION
         )
-        asked = {UUID(event.after["job"]) for event in events if event.after}
-        found: Job | None = await db.scalar(
-            select(Job).where(Job.id.in_(asked), Job.state.not_in((FAILED, CANCELED))).limit(1)
-        )
-        if found is not None:
-            return found
-    return None
+    )
+    made_from = {
+        UUID(event.after["job"]): UUID(event.object.removeprefix("job "))
+        for event in events
+        if event.after
+    }
+    first = _first(made_from, job.id)
+    tries = {made for made in made_from if _first(made_from, made) == first}
+    found: Job | None = await db.scalar(
+        select(Job).where(Job.id.in_(tries), Job.state.not_in((FAILED, CANCELED))).limit(1)
+    )
+    return found
+
+
+def _first(made_from: Mapping[UUID, UUID], job_id: UUID) -> UUID:
+    """Go back to the job that somebody asked for, which no other was run again as."""
+    while job_id in made_from:
+        job_id = made_from[job_id]
+    return job_id
 
 
 async def _concurrency_max(db: AsyncSession, api_key_id: UUID) -> int | None:

@@ -125,6 +125,19 @@ async def test_what_has_succeeded_at_last_is_not_made_and_charged_again(
         await reruns.run(job_id, act_id=uuid4(), actor="staff:test", reason="")
 
 
+async def test_a_second_try_is_not_run_again_while_the_first_job_is(
+    workshop: Workshop, reruns: Reruns
+) -> None:
+    job_id = await failed_job(workshop)
+    failed = await reruns.run(job_id, act_id=uuid4(), actor="staff:test", reason="")
+    await workshop.work_off()
+    await reruns.run(job_id, act_id=uuid4(), actor="staff:test", reason="")
+
+    for one in (failed, job_id):
+        with pytest.raises(InvalidOperationError, match="was run again"):
+            await reruns.run(one, act_id=uuid4(), actor="staff:test", reason="")
+
+
 async def test_two_who_run_a_job_and_its_second_try_again_at_once_make_one_job(
     workshop: Workshop, reruns: Reruns
 ) -> None:
