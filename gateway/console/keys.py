@@ -1,5 +1,6 @@
 """The account's keys: listed, made, rotated, revoked, as far as the signed-in key reaches."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -18,7 +19,7 @@ from billing.keys import create_key, end_of, has_ended, list_keys, revoke_key, r
 from billing.periods import live_subscription
 from billing.tables import ApiKey, KeyBudget, PlanVersion
 from gateway.console.guard import SIGN_IN
-from gateway.console.powers import Hands, kinds_for, order_of
+from gateway.console.powers import LABELS, Hands, kinds_for, order_of
 from gateway.console.sessions import ConsoleSessions
 from gateway.console.visitor import Visitor, shown
 from gateway.web.pages import HEADERS, page
@@ -38,6 +39,8 @@ SCOPE_WORDS: Final = {
     "read": "look at balance, usage and statement",
     "admin": "all of it, and manage keys and webhooks",
 }
+USUAL_SCOPES: Final = ("cutout", "read")
+DONE: Final = {"revoked": "The key is revoked: its calls are refused within 5 seconds."}
 REASON_LENGTH_MAX: Final = 500
 SENT_BEFORE: Final = "This form was sent before: its key is made, and not shown again."
 
@@ -60,27 +63,24 @@ class KeysController(Controller):
 
     @get()
     async def show_all(
-        self, visitor: NamedDependency[Visitor], sessions: NamedDependency[SessionFactory]
+        self,
+        request: Request[Any, Any, Any],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:
         async with sessions() as db:
             keys = await _listed(db, visitor)
         return page(
             "console/keys.html",
             visitor=visitor,
+            done=DONE.get(request.query_params.get("done", ""), ""),
             living=[listed for listed in keys if listed.is_living],
             ended=[listed for listed in keys if not listed.is_living],
         )
 
     @get("/new", opt={"scope": "admin"}, sync_to_thread=False)
     def ask_new(self, visitor: NamedDependency[Visitor]) -> Response[str]:
-        return page(
-            "console/key_new.html",
-            visitor=visitor,
-            new_id=uuid4(),
-            kinds=kinds_for(visitor),
-            scope_words=SCOPE_WORDS,
-            end=end_of(visitor.api_key),
-        )
+        return _show_form(visitor, uuid4(), {}, USUAL_SCOPES)
 
     @post(status_code=201)
     async def make(
@@ -91,8 +91,12 @@ class KeysController(Controller):
         console_sessions: NamedDependency[ConsoleSessions],
     ) -> Response[str]:
         form = await request.form()
-        order = order_of(form, [str(scope) for scope in form.getall("scope", [])], visitor)
-        new_id = _form_id(str(form.get("new_id", "")))
+        scopes = [str(scope) for scope in form.getall("scope", [])]
+        try:
+            new_id = _form_id(str(form.get("new_id", "")))
+            order = order_of(form, scopes, visitor)
+        except FormError as exc:
+            return _show_form(visitor, uuid4(), form, scopes, error=exc)
         try:
             async with sessions.begin() as db:
                 await _check_room(db, visitor, new_id)
@@ -180,8 +184,40 @@ class KeysController(Controller):
             hands.check_revoke(key)
             await revoke_key(db, key.id, actor=visitor.actor, reason=reason)
         is_mine = key.id == visitor.api_key.id
-        target = f"{SIGN_IN}?why=revoked" if is_mine else HERE
+        target = f"{SIGN_IN}?why=revoked" if is_mine else f"{HERE}?done=revoked"
         return Redirect(target, status_code=303, headers=HEADERS)
+
+
+def _form_id(said: str) -> UUID:
+    """Read the id that a form was made with: sent twice it makes one key."""
+    try:
+        return UUID(said)
+    except ValueError:
+        raise FormError("This form was not whole. Look through it and send it again.") from None
+
+
+def _show_form(
+    visitor: Visitor,
+    new_id: UUID,
+    said: Mapping[str, Any],
+    scopes: Collection[str],
+    *,
+    error: FormError | None = None,
+) -> Response[str]:
+    """Ask for a new key; again, with what was said, where that could not be taken."""
+    return page(
+        "console/key_new.html",
+        status=error.status if error else 200,
+        visitor=visitor,
+        new_id=new_id,
+        kinds=kinds_for(visitor),
+        scope_words=SCOPE_WORDS,
+        end=end_of(visitor.api_key),
+        said={name: str(value) for name, value in said.items()},
+        scopes=scopes,
+        labels=LABELS,
+        error=error.hint if error else "",
+    )
 
 
 def _made(
@@ -197,14 +233,6 @@ def _made(
         former=former,
         former_shown=shown(former) if former else "",
     )
-
-
-def _form_id(said: str) -> UUID:
-    """Read the id that a form was made with: sent twice it makes one key."""
-    try:
-        return UUID(said)
-    except ValueError:
-        raise FormError("Reload the page and send it again.") from None
 
 
 async def _check_room(db: AsyncSession, visitor: Visitor, new_id: UUID) -> None:

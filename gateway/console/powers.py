@@ -18,6 +18,16 @@ from gateway.web.refusals import ActRefusedError, FormError
 RANKS: Final = ("test", "live", "enterprise")
 """Each kind may make and rotate those before it: a test key costs nothing and pays for nothing."""
 COUNTS: Final = ("rate_per_minute", "burst", "concurrency_max")
+LABELS: Final = {
+    "rate_per_minute": "Calls a minute",
+    "burst": "Calls in one burst",
+    "concurrency_max": "Jobs at once",
+    "budget_credits": "Credits a period",
+    "last_day": "Last day",
+    "ip_allow": "Only from these networks",
+}
+"""Of the form's fields of limits: what is refused is named as people see it."""
+NUMBER_MAX: Final = 999_999_999
 NAME_LENGTH_MAX: Final = 80
 NETWORKS_MAX: Final = 50
 HAS_BUDGET: Final = (
@@ -45,7 +55,7 @@ def order_of(form: Mapping[str, Any], scopes: list[str], visitor: Visitor) -> di
         is_capped = env in RANKS and mine.budget_credits is not None
         raise FormError(HAS_BUDGET if is_capped else "Your key cannot make a key of this kind.")
     if not scopes or not set(scopes) <= SCOPES:
-        raise FormError("Choose at least one of the scopes.")
+        raise FormError("“May”: choose at least one of the scopes.")
     counts = {name: _count(form, name, getattr(visitor.key, name)) for name in COUNTS}
     return {
         "env": env,
@@ -62,14 +72,14 @@ def order_of(form: Mapping[str, Any], scopes: list[str], visitor: Visitor) -> di
 def _name(form: Mapping[str, Any]) -> str:
     name = " ".join(str(form.get("name", "")).split())
     if not name or len(name) > NAME_LENGTH_MAX or not name.isprintable():
-        raise FormError(f"Give the key a name of at most {NAME_LENGTH_MAX} characters.")
+        raise FormError(f"“Name”: give the key one of at most {NAME_LENGTH_MAX} characters.")
     return name
 
 
 def _count(form: Mapping[str, Any], name: str, most: int) -> int | None:
     number = _number(form, name, least=1)
     if number is not None and number > most:
-        raise FormError(f"A limit is at most your own key's: {most:,}.")
+        raise FormError(f"“{LABELS[name]}” is at most your own key's: {most:,}.")
     return number
 
 
@@ -77,10 +87,9 @@ def _number(form: Mapping[str, Any], name: str, *, least: int) -> int | None:
     said = str(form.get(name, "")).strip()
     if not said:
         return None
-    if not said.isascii() or not said.isdecimal() or len(said) > len("999999999"):
-        raise FormError("A limit and a budget are whole numbers.")
-    if int(said) < least:
-        raise FormError(f"A limit is at least {least}.")
+    is_number = said.isascii() and said.isdecimal() and len(said) <= len(str(NUMBER_MAX))
+    if not is_number or int(said) < least:
+        raise FormError(f"“{LABELS[name]}” is a whole number from {least} to {NUMBER_MAX:,}.")
     return int(said)
 
 
@@ -89,13 +98,17 @@ def _networks(form: Mapping[str, Any], mine: list[str] | None) -> list[str] | No
     if not said:
         return mine
     if len(said) > NETWORKS_MAX:
-        raise FormError(f"At most {NETWORKS_MAX} networks.")
+        raise FormError(f"“{LABELS['ip_allow']}” takes at most {NETWORKS_MAX}.")
     try:
         networks = [ip_network(text, strict=False) for text in said]
     except ValueError:
-        raise FormError("A network is written 203.0.113.0/24 or 2001:db8::/32.") from None
+        raise FormError(
+            f"“{LABELS['ip_allow']}”: a network is written 203.0.113.0/24 or 2001:db8::/32."
+        ) from None
     if mine is not None and not _are_within(networks, mine):
-        raise FormError(f"Your own key may be used from {', '.join(mine)} alone.")
+        raise FormError(
+            f"“{LABELS['ip_allow']}”: your own key may be used from {', '.join(mine)} alone."
+        )
     return [str(network) for network in networks]
 
 
@@ -117,11 +130,14 @@ def _end(form: Mapping[str, Any], mine: datetime | None) -> datetime | None:
     try:
         end = datetime.combine(date.fromisoformat(said), time(), UTC) + timedelta(days=1)
     except (ValueError, OverflowError):
-        raise FormError("A date is written 2026-11-20.") from None
+        raise FormError(f"“{LABELS['last_day']}” is a date, such as 2026-12-31.") from None
     if end <= datetime.now(UTC):
-        raise FormError("The last day has passed.")
+        raise FormError(f"“{LABELS['last_day']}” has passed.")
     if mine is not None and end > mine:
-        raise FormError(f"Your own key ends at {mine:%Y-%m-%d %H:%M} UTC, and no key outlives it.")
+        raise FormError(
+            f"“{LABELS['last_day']}”: your own key ends at {mine:%Y-%m-%d %H:%M} UTC, and no key"
+            " outlives it."
+        )
     return end
 
 

@@ -43,24 +43,32 @@ def days_of(query: Mapping[str, str], *, usual: int = DAYS_USUAL) -> Days:
     Raises:
         FormError: no dates, the wrong way round, or more than a year.
     """
-    last = _date(query["to"]) if query.get("to") else datetime.now(UTC).date()
-    first = _date(query["from"]) if query.get("from") else _before(last, usual)
+    last = _date(query["to"], "To") if query.get("to") else datetime.now(UTC).date()
+    first = _date(query["from"], "From") if query.get("from") else _before(last, usual)
     if not 0 <= (last - first).days < DAYS_MAX:
         raise FormError(f"“From” comes before “To”, and they are at most {DAYS_MAX} days apart.")
     return Days(first, last)
+
+
+def days_or_usual(query: Mapping[str, str]) -> tuple[Days, FormError | None]:
+    """Read `from` and `to`; where they make no sense the usual days, and what is wrong."""
+    try:
+        return days_of(query), None
+    except FormError as wrong:
+        return days_of({}), wrong
 
 
 def _before(last: date, days: int) -> date:
     try:
         return last - (days - 1) * DAY
     except OverflowError:
-        raise FormError("This is too long ago.") from None
+        raise FormError("“To” is too long ago.") from None
 
 
-def _date(said: str) -> date:
+def _date(said: str, label: str) -> date:
     try:
         day = date.fromisoformat(said)
         datetime.combine(day, time(), UTC) + DAY  # the end of days has no next
     except (ValueError, OverflowError):
-        raise FormError("A date is written 2026-11-20.") from None
+        raise FormError(f"“{label}” is a date, such as 2026-11-20.") from None
     return day

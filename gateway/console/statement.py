@@ -57,7 +57,7 @@ class StatementController(Controller):
             await catch_up(db, account_id)
         async with sessions() as db:
             periods = await _periods(db, account_id)
-            span = _span_of(query, periods)
+            span, wrong = _span_or_newest(query, periods)
             lines = await newest_lines(
                 db,
                 account_id,
@@ -71,6 +71,9 @@ class StatementController(Controller):
             sums = await totals(db, account_id, since=span.since, until=span.until)
         return page(
             "console/statement.html",
+            status=wrong.status if wrong else 200,
+            error=str(wrong or ""),
+            said=query if wrong else {},
             visitor=visitor,
             periods=periods,
             span=span,
@@ -124,6 +127,16 @@ def _span_of(query: Mapping[str, str], periods: list[BillingPeriod]) -> Span:
             start = period.period_start
             return Span(start, period.period_end, start, urlencode({"period": start.isoformat()}))
     raise MissingPageError
+
+
+def _span_or_newest(
+    query: Mapping[str, str], periods: list[BillingPeriod]
+) -> tuple[Span, FormError | None]:
+    """Read what is asked for; where the dates make no sense the period now, and what is wrong."""
+    try:
+        return _span_of(query, periods), None
+    except FormError as wrong:
+        return _span_of({}, periods), wrong
 
 
 def _seq(said: str | None) -> int | None:

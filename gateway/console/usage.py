@@ -15,7 +15,7 @@ from billing.keys import list_keys
 from billing.spreadsheet import safe_cell
 from billing.usage import UsageLine, usage
 from gateway.console.overview import by_day
-from gateway.console.ranges import Days, days_of
+from gateway.console.ranges import Days, days_of, days_or_usual
 from gateway.console.visitor import Visitor, shown
 from gateway.web.pages import page
 
@@ -44,11 +44,15 @@ class UsageController(Controller):
         visitor: NamedDependency[Visitor],
         sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:
-        days = days_of(request.query_params)
+        query = request.query_params
+        days, wrong = days_or_usual(query)
         lines, names = await _read(sessions, visitor, days)
         return page(
             "console/usage.html",
+            status=wrong.status if wrong else 200,
             visitor=visitor,
+            error=str(wrong or ""),
+            said=query if wrong else {},
             days=days,
             by_day=by_day(days, lines),
             total=_share("", lines),

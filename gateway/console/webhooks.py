@@ -21,8 +21,9 @@ from gateway.fetching.reach import Reach
 from gateway.settings import Settings
 from gateway.tables import DELIVERED, FAILED, PENDING, WebhookDelivery, WebhookEndpoint
 from gateway.web.pages import HEADERS, page
-from gateway.web.refusals import ActRefusedError, FormError, MissingPageError
+from gateway.web.refusals import ActRefusedError, FormError, MissingPageError, PageError
 from gateway.webhooks import deliveries
+from gateway.webhooks.deliverer import name_of
 from gateway.webhooks.endpoints import rotate_secret, secrets_of, set_alert_url
 from gateway.webhooks.signing import master_of, written
 
@@ -31,6 +32,12 @@ STATES: Final = (PENDING, DELIVERED, FAILED)
 ROWS_MAX: Final = 50
 GRACES: Final = {"24": "24 hours", "1": "1 hour", "168": "7 days"}
 URL_LENGTH_MAX: Final = 2_000
+DONE: Final = {
+    "alerts": "The alert URL is saved.",
+    "no_alerts": "The alert URL is removed: no alerts are sent.",
+    "replayed": "It is told again, within a second or so.",
+    "rotated": "The secret is rotated: fetch the new one by “Show the secret”.",
+}
 OUTCOMES: Final = {
     "delivered": "delivered",
     "gone": "410: the receiver wants no more of it",
@@ -52,24 +59,7 @@ class WebhooksController(Controller):
         visitor: NamedDependency[Visitor],
         sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:
-        query = request.query_params
-        async with sessions() as db:
-            told = await _newest(db, visitor.account_id, query)
-            endpoint = await _endpoint(db, visitor)
-            now = await db.scalar(select(func.now()))
-        until = endpoint.former_secret_until
-        return page(
-            "console/webhooks.html",
-            visitor=visitor,
-            told=told[:ROWS_MAX],
-            has_more=len(told) > ROWS_MAX,
-            is_first=not query.get("before"),
-            state=query.get("state", ""),
-            states=STATES,
-            endpoint=endpoint,
-            former_until=until if until and now and until > now else None,
-            graces=GRACES,
-        )
+        return await _show_log(sessions, visitor, request.query_params)
 
     @post("/secret", status_code=200)
     async def show_secret(
@@ -92,11 +82,12 @@ class WebhooksController(Controller):
         request: Request[Any, Any, Any],
         visitor: NamedDependency[Visitor],
         sessions: NamedDependency[SessionFactory],
-    ) -> Redirect:
+    ) -> Response[Any]:
         form = await request.form()
         hours = str(form.get("grace", ""))
         if hours not in GRACES:
-            raise FormError("Choose how long the former secret signs along.")
+            wrong = FormError("Choose how long the former secret signs along.")
+            return await _show_log(sessions, visitor, {}, wrong=wrong)
         async with sessions.begin() as db:
             is_done = await rotate_secret(
                 db,
@@ -106,11 +97,12 @@ class WebhooksController(Controller):
                 is_forced=form.get("force") == "1",
             )
         if not is_done:
-            raise ActRefusedError(
+            refused = ActRefusedError(
                 "The former secret still signs along, and would be dropped. Tick the box if that"
                 " is what you want."
             )
-        return _back()
+            return await _show_log(sessions, visitor, {}, wrong=refused)
+        return _done(HERE, "rotated")
 
     @post("/alerts", status_code=303)
     async def set_alerts(
@@ -119,24 +111,20 @@ class WebhooksController(Controller):
         visitor: NamedDependency[Visitor],
         sessions: NamedDependency[SessionFactory],
         settings: NamedDependency[Settings],
-    ) -> Redirect:
+    ) -> Response[Any]:
         url = str((await request.form()).get("alert_url", "")).strip()
-        if len(url) > URL_LENGTH_MAX:
-            raise FormError(f"A URL has at most {URL_LENGTH_MAX:,} characters.")
         try:
-            if url:
-                Reach(settings).check(url)
-        except UrlMalformedError:
-            raise FormError("This is no http or https URL.") from None
-        except UrlNotAllowedError:
-            raise FormError("This URL is not allowed: it has to be one of the open web.") from None
+            _check_url(url, Reach(settings))
+        except FormError as wrong:
+            return await _show_log(sessions, visitor, {}, wrong=wrong, alert_url=url)
         async with sessions.begin() as db:
             await set_alert_url(db, visitor.account_id, url or None, actor=visitor.actor)
-        return _back()
+        return _done(HERE, "alerts" if url else "no_alerts")
 
     @get("/{delivery_id:uuid}")
     async def show(
         self,
+        request: Request[Any, Any, Any],
         delivery_id: FromPath[UUID],
         visitor: NamedDependency[Visitor],
         sessions: NamedDependency[SessionFactory],
@@ -148,6 +136,8 @@ class WebhooksController(Controller):
             "console/delivery.html",
             visitor=visitor,
             delivery=delivery,
+            name=name_of(delivery.id),
+            done=_done_words(request.query_params),
             attempts=attempts,
             outcomes=OUTCOMES,
         )
@@ -164,7 +154,7 @@ class WebhooksController(Controller):
             if await deliveries.replay(db, delivery.id) is None:
                 raise ActRefusedError("It is being tried already.")
             await _note(db, visitor, "webhook.replay", f"webhook_delivery {delivery_id}")
-        return Redirect(f"{HERE}/{delivery_id}", status_code=303, headers=HEADERS)
+        return _done(f"{HERE}/{delivery_id}", "replayed")
 
 
 async def _newest(
@@ -183,8 +173,61 @@ async def _newest(
     return list(await db.scalars(chosen.order_by(*order).limit(ROWS_MAX + 1)))
 
 
-def _back() -> Redirect:
-    return Redirect(HERE, status_code=303, headers=HEADERS)
+async def _show_log(
+    sessions: SessionFactory,
+    visitor: Visitor,
+    query: Mapping[str, str],
+    *,
+    wrong: PageError | None = None,
+    alert_url: str | None = None,
+) -> Response[str]:
+    """Show the page of webhooks; again, with what was said, where a form could not be taken."""
+    async with sessions() as db:
+        told = await _newest(db, visitor.account_id, query)
+        endpoint = await _endpoint(db, visitor)
+        now = await db.scalar(select(func.now()))
+    until = endpoint.former_secret_until
+    return page(
+        "console/webhooks.html",
+        status=wrong.status if wrong else 200,
+        visitor=visitor,
+        done=_done_words(query),
+        told=told[:ROWS_MAX],
+        has_more=len(told) > ROWS_MAX,
+        is_first=not query.get("before"),
+        state=query.get("state", ""),
+        states=STATES,
+        endpoint=endpoint,
+        alert_url=endpoint.alert_url or "" if alert_url is None else alert_url,
+        error=str(wrong or ""),
+        former_until=until if until and now and until > now else None,
+        graces=GRACES,
+    )
+
+
+def _check_url(url: str, reach: Reach) -> None:
+    """Let a URL pass that alerts may go to; an empty one is for no alerts.
+
+    Raises:
+        FormError: it is no such URL.
+    """
+    if len(url) > URL_LENGTH_MAX:
+        raise FormError(f"“Alert URL” has at most {URL_LENGTH_MAX:,} characters.")
+    try:
+        if url:
+            reach.check(url)
+    except UrlMalformedError:
+        raise FormError("“Alert URL” is no http or https URL.") from None
+    except UrlNotAllowedError:
+        raise FormError("“Alert URL” is not allowed: it has to be one of the open web.") from None
+
+
+def _done(path: str, what: str) -> Redirect:
+    return Redirect(f"{path}?done={what}", status_code=303, headers=HEADERS)
+
+
+def _done_words(query: Mapping[str, str]) -> str:
+    return DONE.get(query.get("done", ""), "")
 
 
 async def _endpoint(db: AsyncSession, visitor: Visitor) -> WebhookEndpoint:

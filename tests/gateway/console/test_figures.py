@@ -132,6 +132,26 @@ async def test_a_long_statement_is_read_page_by_page(
     assert read == [line[1:] for line in reversed(expected)]
 
 
+@pytest.mark.parametrize("place", ["usage", "statement"])
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("from=2026-12-01&to=2020-01-01", "“From” comes before “To”"),
+        ("from=abc", "“From” is a date"),
+        ("to=abc", "“To” is a date"),
+    ],
+)
+async def test_days_that_make_no_sense_leave_one_on_the_page(
+    client: AsyncClient, house: House, place: str, asked: str, told: str
+) -> None:
+    guest = await signed_in(client, await new_customer(house))
+    answer = await guest.get(f"/console/{place}?{asked}")
+    assert answer.status_code == 422
+    assert told in answer.text
+    assert all(f'value="{said.split("=")[1]}"' in answer.text for said in asked.split("&"))
+    assert f"<h1>{place.capitalize()}</h1>" in answer.text
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

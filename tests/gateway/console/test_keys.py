@@ -134,6 +134,70 @@ async def test_more_than_the_signed_in_key_may_do_is_refused(
     assert len(await keys_of(house, customer)) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "told"),
+    [
+        ("budget_credits", "-9", "“Credits a period” is a whole number from 0"),
+        ("burst", "0", "“Calls in one burst” is a whole number from 1"),
+        ("rate_per_minute", "9999", "“Calls a minute” is at most your own key"),
+        ("ip_allow", "here", "“Only from these networks”"),
+        ("last_day", "soon", "“Last day” is a date"),
+    ],
+)
+async def test_a_mistake_brings_the_form_back_with_what_was_typed_and_names_the_field(
+    client: AsyncClient, house: House, name: str, said: str, told: str
+) -> None:
+    guest = await signed_in(client, await new_customer(house))
+    form = {"name": "Long thought of", "env": "test", "scope": ["read"], "last_day": "2099-12-31"}
+    answer = await guest.send("/console/keys", **(form | {"new_id": str(uuid4()), name: said}))
+    assert answer.status_code == 422
+    assert told in answer.text
+    assert "Make the key" in answer.text
+    assert 'value="Long thought of"' in answer.text
+    assert f'value="{said}"' in answer.text
+    checked = [scope in answer.text for scope in ('value="read" checked', 'value="cutout" checked')]
+    assert checked == [True, False]
+
+
+async def test_a_form_without_a_scope_comes_back_without_one(
+    client: AsyncClient, house: House
+) -> None:
+    guest = await signed_in(client, await new_customer(house))
+    answer = await guest.send("/console/keys", name="Shop", env="live", new_id=str(uuid4()))
+    assert answer.status_code == 422
+    assert "“May”: choose at least one of the scopes." in answer.text
+    assert "checked" not in answer.text
+
+
+async def test_a_revoked_key_is_told_of(client: AsyncClient, house: House) -> None:
+    customer = await new_customer(house)
+    other = await new_key(house, customer.account_id, name="Old shop")
+    async with house.sessions() as db:
+        key_id = (await key_row(db, other)).key_id
+    guest = await signed_in(client, customer)
+    done = await guest.send(f"/console/keys/{key_id}/revoke")
+    assert "The key is revoked" in (await guest.get(done.headers["location"])).text
+
+
+@pytest.mark.parametrize(
+    ("referer", "way_out"),
+    [
+        ("https://gateway/console/keys?x=1", '<a class="button" href="/console/keys?x=1">Back<'),
+        ("https://elsewhere/console/keys", '<a class="button" href="/console">To the console<'),
+        ("https://gateway//elsewhere/", '<a class="button" href="/console">To the console<'),
+        ("https://[", '<a class="button" href="/console">To the console<'),
+        ("", '<a class="button" href="/console">To the console<'),
+    ],
+)
+async def test_what_is_refused_leads_back_where_one_came_from_and_never_elsewhere(
+    client: AsyncClient, house: House, referer: str, way_out: str
+) -> None:
+    guest = await signed_in(client, await new_customer(house))
+    answer = await guest.client.get("/console/jobs?state=lost", headers={"Referer": referer})
+    assert answer.status_code == 404
+    assert way_out in answer.text
+
+
 async def test_a_test_key_lays_no_hand_on_a_live_one(client: AsyncClient, house: House) -> None:
     owner = await new_customer(house)
     tester = Customer(owner.account_id, await new_key(house, owner.account_id, env="test"))

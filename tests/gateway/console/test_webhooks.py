@@ -98,7 +98,11 @@ async def test_alerts_go_only_where_webhooks_may(
 ) -> None:
     customer = await new_customer(house)
     guest = await signed_in(client, customer)
-    assert (await guest.send(f"{HERE}/alerts", alert_url=url)).status_code == 422
+    answer = await guest.send(f"{HERE}/alerts", alert_url=url)
+    assert answer.status_code == 422
+    assert "“Alert URL” " in answer.text
+    assert f'value="{url}"' in answer.text, "what was typed is kept"
+    assert "Delivery log" in answer.text, "and so is the page"
     assert await endpoint_of(house, customer) is None
 
 
@@ -107,8 +111,13 @@ async def test_the_trail_keeps_where_alerts_go_and_no_secret_of_the_url(
 ) -> None:
     customer = await new_customer(house)
     guest = await signed_in(client, customer)
-    for url in ("https://hooks.example.com/T0/s3cret?token=s3cret", ""):
-        assert (await guest.send(f"{HERE}/alerts", alert_url=url)).status_code == 303
+    for url, told in (
+        ("https://hooks.example.com/T0/s3cret?token=s3cret", "The alert URL is saved."),
+        ("", "The alert URL is removed"),
+    ):
+        done = await guest.send(f"{HERE}/alerts", alert_url=url)
+        assert done.status_code == 303
+        assert told in (await guest.get(done.headers["location"])).text
     async with house.sessions() as db:
         events = await db.scalars(
             select(AuditEvent.after)
@@ -151,6 +160,7 @@ async def test_a_key_without_the_scope_may_look_and_not_manage(
     guest = await signed_in(client, customer)
     page = await guest.get(f"{HERE}/{delivery_id}")
     assert "another answer than 2xx" in page.text
+    assert f"msg_{delivery_id.hex}" in page.text, "as the receiver got it"
     assert "Tell it again" not in page.text
     for path in ("secret", "rotate", "alerts", f"{delivery_id}/replay"):
         assert (await guest.send(f"{HERE}/{path}", grace="24")).status_code == 403
