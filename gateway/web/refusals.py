@@ -5,9 +5,10 @@ have a table and a rendering of their own.
 """
 
 from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import structlog
-from litestar import Request, Response
+from litestar import HttpMethod, Request, Response
 from litestar.exceptions import HTTPException
 
 from billing.errors import BillingError
@@ -77,6 +78,7 @@ class MissingPageError(PageError):
     hint = "There is nothing at this address."
 
 
+STARTS: Final = {"/console": "To the console", "/admin": "To the dashboard"}
 INTERNAL_HINT: Final = "It is our mistake and has been noted. Nothing was changed by this request."
 
 
@@ -91,9 +93,32 @@ def answer_with_page(request: Request[Any, Any, Any], exc: Exception) -> Respons
         headers={"Retry-After": str(wait_s)} if wait_s else None,
         title=title,
         hint=hint,
+        way_out=_way_out(request),
         request_id=structlog.contextvars.get_contextvars().get("request_id"),
         staff=staff,
     )
+
+
+def _way_out(request: Request[Any, Any, Any]) -> tuple[str, str]:
+    """Name where to go on: the page of ours that asked, or the start of the room."""
+    here = (request.url.path, request.url.query)
+    came = _split(request.headers.get("referer", ""))
+    is_ours = came.netloc == request.headers.get("host", "") and came.path.startswith("/")
+    is_back = request.method != HttpMethod.GET or (came.path, came.query) != here
+    if is_ours and is_back and not came.path.startswith("//"):
+        return urlunsplit(("", "", came.path, came.query, "")), "Back"
+    for start, words in STARTS.items():
+        if here[0].startswith(f"{start}/"):
+            return start, words
+    return "/", "To the front page"
+
+
+def _split(referer: str) -> SplitResult:
+    """Part an address that anybody may have made up."""
+    try:
+        return urlsplit(referer)
+    except ValueError:
+        return urlsplit("")
 
 
 def _told(exc: Exception) -> tuple[int, str, str]:
