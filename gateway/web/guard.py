@@ -13,6 +13,7 @@ from litestar.response import Redirect
 
 from gateway.web.cookies import FORM_WORD, SessionCookie, check_form_word
 from gateway.web.pages import HEADERS
+from gateway.web.refusals import MissingPageError
 
 READING: Final = {HttpMethod.GET, HttpMethod.HEAD, HttpMethod.OPTIONS}
 FORM_BYTES_MAX: Final = 64 * 1024
@@ -28,6 +29,13 @@ class SignInNeededError(Exception):
 
 
 def as_request(connection: ASGIConnection[Any, Any, Any, Any]) -> Request[Any, Any, Any]:
+    """Read what a guard is asked about.
+
+    Raises:
+        MissingPageError: its path has a NUL, which names nothing and the database cannot look for.
+    """
+    if "\x00" in connection.scope["path"]:
+        raise MissingPageError
     return connection if isinstance(connection, Request) else Request(connection.scope)
 
 
