@@ -38,7 +38,7 @@ DATABASE: Final = text(
 TABLES: Final = text(
     """
     SELECT c.relname AS name, pg_total_relation_size(c.oid) AS size_bytes,
-        greatest(c.reltuples, 0)::bigint AS rows_about
+        nullif(c.reltuples, -1)::bigint AS rows_about
     FROM pg_class c
     WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
     ORDER BY size_bytes DESC LIMIT :rows_max
