@@ -1,6 +1,7 @@
 """Accounts: opened with a subscription and its first grant, suspended, resumed, closed."""
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import func, select, update
@@ -13,6 +14,8 @@ from billing.periods import advance, begin_period, live_subscription
 from billing.plans import current_version, ensure_plans
 from billing.posting import lock_account, move, open_grants, post
 from billing.tables import Account, CreditAccount, Subscription
+
+NAME_LENGTH_MAX: Final = 80
 
 
 async def create_account(
@@ -29,8 +32,10 @@ async def create_account(
     """Open an account on a plan; its first period begins now.
 
     Raises:
-        InvalidOperationError: there is no such plan, or the limit is below zero.
+        InvalidOperationError: there is no such plan, the limit is below zero, or the name too long.
     """
+    if len(name) > NAME_LENGTH_MAX:
+        raise InvalidOperationError(f"a name has at most {NAME_LENGTH_MAX} characters")
     if credit_limit < 0:
         raise InvalidOperationError("a credit limit cannot be below zero")
     await ensure_plans(db)

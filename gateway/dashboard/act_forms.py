@@ -3,6 +3,7 @@
 Each act is one `Act`; `acts.py` walks all of them through form, confirmation and deed alike.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,9 @@ REASON_LENGTH_MAX: Final = 500
 WORDS_LENGTH_MAX: Final = 2_000
 NUMBER_MAX: Final = 10**12
 DAY: Final = timedelta(days=1)
+ID_START_MIN: Final = 8
+"""Digits of an id, as tables show them."""
+ID_START: Final = re.compile(rf"[0-9a-f]{{{ID_START_MIN},32}}")
 
 Values = dict[str, Any]
 Facts = Sequence[tuple[str, Any]]
@@ -39,6 +43,7 @@ class Field:
     value: str = ""
     smallest: int | None = None
     largest: int = NUMBER_MAX
+    longest: int = WORDS_LENGTH_MAX
 
     def read(self, form: Mapping[str, Any]) -> Any:
         """Take an answer as what it is; None where none was given.
@@ -51,8 +56,8 @@ class Field:
             if self.is_required:
                 raise FormError(f"“{self.label}” is missing.")
             return None
-        if len(said) > WORDS_LENGTH_MAX:
-            raise FormError(f"“{self.label}” is too long.")
+        if len(said) > self.longest:
+            raise FormError(f"“{self.label}” has at most {self.longest:,} characters.")
         return READERS.get(self.kind, _words)(self, said)
 
 
@@ -86,7 +91,8 @@ class Act:
     """Something that somebody may do to an account.
 
     `describe` tells of what the act is about (a grant, a key, a job), and refuses what is not the
-    account's. `execute` is for the one that cannot be done in a single transaction.
+    account's. `preview` tells of the effect, by the labels of answers that it makes plainer.
+    `execute` is for the one that cannot be done in a single transaction.
     """
 
     name: str
@@ -97,7 +103,10 @@ class Act:
     fields: tuple[Field, ...] = ()
     explains: str = ""
     is_danger: bool = False
+    is_reason_told: bool = False
+    """Whether the customer reads the reason, too."""
     describe: Callable[[AsyncSession, UUID, Values], Awaitable[Facts]] | None = None
+    preview: Callable[[AsyncSession, Deed], Awaitable[Facts]] | None = None
     execute: Callable[[Deed], Awaitable[None]] | None = None
     """Instead of `perform`, which is then only rehearsed; claims the act's id itself."""
 
@@ -139,7 +148,9 @@ def _number(field: Field, said: str) -> int:
         raise FormError(f"“{field.label}” is a whole number.") from None
     if field.smallest is not None and number < field.smallest:
         raise FormError(f"“{field.label}” is a whole number of at least {field.smallest:,}.")
-    if abs(number) > field.largest:
+    if number < -field.largest:
+        raise FormError(f"“{field.label}” is a whole number of at least −{field.largest:,}.")
+    if number > field.largest:
         raise FormError(f"“{field.label}” is a whole number of at most {field.largest:,}.")
     return number
 
@@ -149,13 +160,23 @@ def _day(field: Field, said: str) -> datetime:
     try:
         return datetime.strptime(said, "%Y-%m-%d").replace(tzinfo=UTC) + DAY
     except (ValueError, OverflowError):
-        raise FormError(f"“{field.label}” is a day, such as 2026-12-31.") from None
+        words = f"“{field.label}” is a day, such as 2026-12-31, and no later than 9999-12-30."
+        raise FormError(words) from None
 
 
 def _choice(field: Field, said: str) -> str:
     if said not in {value for value, _ in field.choices}:
         raise FormError(f"“{field.label}” is none of the choices.")
     return said
+
+
+def _id_start(field: Field, said: str) -> str:
+    """Read as much of an id as tells it from others; plain hex digits."""
+    digits = said.replace("-", "").lower()
+    if ID_START.fullmatch(digits) is None:
+        words = f"“{field.label}” is an id, or its first {ID_START_MIN} characters at least."
+        raise FormError(words)
+    return digits
 
 
 def _id(field: Field, said: str) -> UUID:
@@ -170,5 +191,5 @@ READERS: Final[Mapping[str, Callable[[Field, str], Any]]] = {
     "date": _day,
     "choice": _choice,
     "fixed": _id,
-    "id": _id,
+    "id": _id_start,
 }

@@ -23,7 +23,7 @@ from billing.directory import price_list
 from billing.errors import BillingError
 from billing.keys import KeyHasher
 from gateway.cutouts import Cutouts
-from gateway.dashboard.act_forms import Act, Deed, Tools, Values, read_reason
+from gateway.dashboard.act_forms import DAY, Act, Deed, Facts, Tools, Values, read_reason
 from gateway.dashboard.credit_acts import CREDIT_ACTS
 from gateway.dashboard.key_acts import KEY_ACTS
 from gateway.dashboard.staff import Staff
@@ -220,10 +220,14 @@ async def _confirm(asked: Asked, deed: Deed, form: Form, form_id: UUID) -> Respo
     async def rehearse(db: AsyncSession) -> Effect:
         return await billing_acts.rehearse(db, deed.account_id, lambda db: act.perform(db, deed))
 
+    async def tell(db: AsyncSession) -> Facts:
+        return await act.preview(db, deed) if act.preview else ()
+
+    told = {label: _told(value) for label, value in await transact(deed.tools.sessions, tell)}
     effect = await transact(deed.tools.sessions, rehearse)
     return asked.page(
         "dashboard/act_check.html",
-        answers=_answers(act, deed.values),
+        answers=list((dict(_answers(act, deed.values)) | told).items()),
         said={**form},
         deed=deed,
         form_id=form_id,
@@ -258,8 +262,9 @@ def _answers(act: Act, values: Values) -> list[tuple[str, str]]:
         value = values[field.name]
         if field.kind == "fixed" or value is None:
             continue
-        words = dict(field.choices).get(value, _shown(value)) if field.choices else _shown(value)
-        told.append((field.label, words))
+        # A day is kept as the moment of its end, and repeated as it was typed.
+        words = f"{value - DAY:%Y-%m-%d}" if field.kind == "date" else _shown(value)
+        told.append((field.label, dict(field.choices).get(value, words)))
     return told
 
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import credits as books
-from billing.errors import InvalidOperationError
+from billing.errors import DuplicateOperationError, InvalidOperationError
 from billing.extensions import extend_grant
 from billing.portfolio import grant_of
 from billing.tables import Hold
@@ -15,6 +16,7 @@ from gateway.dashboard.act_forms import Act, Deed, Facts, Field, Values
 from gateway.web.refusals import MissingPageError
 
 SOURCES: Final = (("topup", "Top-up, which was paid for"), ("promo", "Promotion, spent first"))
+ID_DIGITS: Final = 32
 GRANT: Final = Field("grant", "Grant", "fixed")
 
 
@@ -43,13 +45,30 @@ async def _adjust(db: AsyncSession, deed: Deed) -> None:
 
 
 async def _refund(db: AsyncSession, deed: Deed) -> None:
-    job_id = deed.values["job"]
-    hold = await db.get(Hold, job_id, populate_existing=True)
-    if hold is None or hold.account_id != deed.account_id:
-        raise InvalidOperationError("this account has no such job")
+    hold = await _own_hold(db, deed.account_id, deed.values["job"])
     if hold.state != "captured" or not hold.amount:
         raise InvalidOperationError("the job was not charged: there is nothing to refund")
-    await books.refund(db, job_id, actor=deed.actor, reason=deed.reason)
+    try:
+        await books.refund(db, hold.job_id, actor=deed.actor, reason=deed.reason)
+    except DuplicateOperationError:
+        raise InvalidOperationError("the job was refunded already") from None
+
+
+async def _own_hold(db: AsyncSession, account_id: UUID, digits: str) -> Hold:
+    """Find what was held for the account's only job whose id begins with these digits."""
+    first, last = UUID(digits.ljust(ID_DIGITS, "0")), UUID(digits.ljust(ID_DIGITS, "f"))
+    found = await db.scalars(
+        select(Hold)
+        .where(Hold.job_id.between(first, last), Hold.account_id == account_id)
+        .limit(2)
+        .execution_options(populate_existing=True)
+    )
+    holds = list(found)
+    if not holds:
+        raise InvalidOperationError("this account has no such job")
+    if len(holds) > 1:
+        raise InvalidOperationError("two jobs of this account begin so: give more of the id")
+    return holds[0]
 
 
 async def _void(db: AsyncSession, deed: Deed) -> None:
@@ -102,6 +121,7 @@ CREDIT_ACTS: Final[Sequence[Act]] = (
                 is_required=False,
             ),
         ),
+        is_reason_told=True,
     ),
     Act(
         "adjust",
@@ -116,6 +136,7 @@ CREDIT_ACTS: Final[Sequence[Act]] = (
             ),
         ),
         explains="For corrections. Credits that somebody bought or was promised are a grant.",
+        is_reason_told=True,
     ),
     Act(
         "refund",
@@ -123,8 +144,14 @@ CREDIT_ACTS: Final[Sequence[Act]] = (
         "finance",
         _refund,
         "The job was refunded.",
-        (Field("job", "Job", "id", hint="Its id. Each job is refunded once, whole."),),
+        (
+            Field(
+                *("job", "Job", "id"),
+                hint="Its id, or the first 8 characters of it. Each job is refunded once, whole.",
+            ),
+        ),
         explains="The charge comes back as a new grant, which lives for at least 30 days.",
+        is_reason_told=True,
     ),
     Act(
         "void",
@@ -136,6 +163,7 @@ CREDIT_ACTS: Final[Sequence[Act]] = (
         explains="What is left of it is taken back, as if it had never been given. What open jobs"
         " hold of it stays held.",
         is_danger=True,
+        is_reason_told=True,
         describe=_describe_grant,
     ),
     Act(
@@ -154,6 +182,7 @@ CREDIT_ACTS: Final[Sequence[Act]] = (
         ),
         explains="What is left of it moves to a new grant. A plan's credits become an adjustment:"
         " the period's end no longer touches them.",
+        is_reason_told=True,
         describe=_describe_grant,
     ),
 )

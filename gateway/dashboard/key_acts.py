@@ -17,7 +17,7 @@ from gateway.dashboard.act_forms import Act, Deed, Facts, Field, Values
 from gateway.web.refusals import FormError, MissingPageError
 
 KEY: Final = Field("key", "Key", "fixed")
-NAME: Final = Field("name", "Name", hint="To tell it from others.", is_required=False)
+NAME: Final = Field("name", "Name", hint="To tell it from others.", is_required=False, longest=80)
 QUEUES: Final = (("", "The plan’s"), ("standard", "standard"), ("priority", "priority"))
 SCOPES: Final = (
     ("cutout read", "Make cutouts and read (usual)"),

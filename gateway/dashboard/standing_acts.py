@@ -6,7 +6,10 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import accounts, subscriptions
-from gateway.dashboard.act_forms import Act, Deed, Field
+from billing.periods import live_subscription
+from billing.tables import PlanVersion
+from gateway.dashboard.act_forms import Act, Deed, Facts, Field
+from gateway.web.pages import moment, money
 
 WHEN: Final = (
     ("now", "Now, where it is a larger plan (prorated); otherwise at the period’s end"),
@@ -44,6 +47,25 @@ async def _change_plan(db: AsyncSession, deed: Deed) -> None:
     )
 
 
+async def _tell_change(db: AsyncSession, deed: Deed) -> Facts:
+    """Tell when this very change happens, and what the plans cost."""
+    change = await subscriptions.preview_change(
+        db, deed.account_id, deed.values["plan"], is_at_period_end=deed.values["when"] == "end"
+    )
+    live = await live_subscription(db, deed.account_id)
+    now_on = await db.get_one(PlanVersion, live.plan_version_id) if live else None
+    return (
+        ("Monthly price now", money(now_on.price_minor, now_on.currency) if now_on else "–"),
+        ("Monthly price then", money(change.price_minor, change.currency)),
+        (
+            "When",
+            f"Now, with {change.credits_now:,} credits for the rest of this period"
+            if change.is_immediate
+            else f"At the period’s end, {moment(change.takes_effect_at)} UTC",
+        ),
+    )
+
+
 async def _keep_plan(db: AsyncSession, deed: Deed) -> None:
     await subscriptions.cancel_change(db, deed.account_id, actor=deed.actor, reason=deed.reason)
 
@@ -73,7 +95,11 @@ OPEN: Final = Act(
     _open,
     "The account is open.",
     (
-        Field("name", "Name", hint="Whoever pays: a company, a person."),
+        Field(
+            *("name", "Name"),
+            hint="Whoever pays: a company, a person.",
+            longest=accounts.NAME_LENGTH_MAX,
+        ),
         PLAN,
         LIMIT,
     ),
@@ -88,6 +114,8 @@ STANDING_ACTS: Final[Sequence[Act]] = (
         _change_plan,
         "The plan was changed.",
         (PLAN, Field("when", "When", "choice", choices=WHEN)),
+        preview=_tell_change,
+        is_reason_told=True,
         explains="A larger plan acts at once and adds its share of the rest of the period; no"
         " credits are ever taken away by a change.",
     ),
@@ -126,5 +154,6 @@ STANDING_ACTS: Final[Sequence[Act]] = (
         "The account is closed.",
         explains="For ever: its subscription ends and its credits are void. Its history stays.",
         is_danger=True,
+        is_reason_told=True,
     ),
 )

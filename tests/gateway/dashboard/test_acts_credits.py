@@ -81,7 +81,7 @@ async def test_a_job_is_refunded_once(finance: Actor) -> None:
     await finance.told("The job was refunded.")
     await finance.ask("refund", {"Job": str(job_id)})
 
-    await expect(finance.page.get_by_role("alert")).to_contain_text("already")
+    await expect(finance.page.get_by_role("alert")).to_contain_text("was refunded already")
     assert (await finance.balance()).available == 250
     assert len(await finance.grants(source="refund")) == 1
     await finance.is_in_the_trail("job.refund")
