@@ -25,7 +25,7 @@ const REFUSALS = {
   unknown_key: ["That key is not known", "Look for a missing or an extra character."],
   key_revoked: ["That key is no longer valid", "It was revoked or has expired: use another."],
   key_not_allowed: ["That key may not do this", "Its addresses or scopes leave this call out."],
-  account_suspended: ["The account is suspended", "Ask the operator."],
+  account_suspended: ["The account is suspended", "Nothing was charged. Ask the operator."],
   insufficient_credits: ["Out of credits", "Nothing was charged."],
   rate_limited: ["A little too fast", "Nothing was charged."],
   too_many_at_once: ["Too many at once", "Wait until one of the others is done."],
@@ -35,7 +35,7 @@ const REFUSALS = {
   too_many_pixels: ["Too many pixels", "Make it smaller and try again. Nothing was charged."],
   no_foreground: ["Nothing to cut out", "No subject stands out. Nothing was charged."],
   model_not_installed: ["That model is not installed here", "Choose another. Nothing was charged."],
-  invalid_request: ["Something in the options does not fit", ""],
+  invalid_request: ["Something in the options does not fit", "Nothing was charged."],
   overloaded: ["Very busy just now", "Nothing was charged. Try again in a moment."],
   deadline_exceeded: ["It took too long", "Nothing was charged."],
   foreign_page: ["This page was opened from elsewhere", "Open the gateway's own address and try again."],
@@ -45,6 +45,15 @@ const REFUSALS = {
 
 // Where the file itself is at fault, trying it again is no use.
 const FILE_FAULTS = new Set(["unsupported_format", "unreadable_image", "file_too_large", "too_many_pixels"]);
+
+// Where only another option, key or account helps: trying again comes last.
+const STANDING_FAULTS = new Set([
+  "missing_key", "unknown_key", "key_revoked", "key_not_allowed", "account_suspended", "insufficient_credits",
+  "invalid_request", "model_not_installed", "no_foreground", "foreign_page",
+]);
+
+// Options as the form calls them.
+const OPTION_WORDS = { crop_margin: "Margin around it", crop: "Crop to the subject", model: "Model", format: "File" };
 
 const DEMO_EMPTY = "The demo key's budget is used up for now. Your own key goes on: “Use your own key”.";
 
@@ -73,7 +82,19 @@ function refusalWords(refusal, isDemo) {
   let [title, hint] = REFUSALS[refusal.code] ?? ["That did not work", "Nothing was charged."];
   if (refusal.code === "insufficient_credits" && isDemo) hint = `Nothing was charged. ${DEMO_EMPTY}`;
   if (refusal.retryAfterS > 0) hint = `Try again in ${refusal.retryAfterS} s. Nothing was charged.`;
-  return [title, refusal.words, hint];
+  return [title, newWords(title, refusal), hint];
+}
+
+// The gateway's own words, where they say more than the title does.
+function newWords(title, { code, words }) {
+  if (words.replace(/\.$/, "") === title) return "";
+  if (code !== "invalid_request") return forVisitors(words);
+  return words.replace(/^.*?\b(crop_margin|crop|model|format): /, (_, name) => `${OPTION_WORDS[name]}: `);
+}
+
+// Without what only who runs the gateway can do: the clause that names a command.
+function forVisitors(words) {
+  return words.split(/[;.:] (?=[^;.:]*`)/)[0];
 }
 
 function fileSize(bytes) {

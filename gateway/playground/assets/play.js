@@ -13,6 +13,7 @@ const viewer = new Viewer((scale) => {
 let picture = null; // { file, name, path }
 let removal = null;
 let hasArrivedMaybe = false; // the last try ended without an answer
+let hasCutout = false; // of this picture, from an earlier try
 let shown = []; // object URLs to be given back
 
 // ---- What the stage shows: empty, working, refused, done.
@@ -22,7 +23,8 @@ function show(state) {
   part("prompt").hidden = state !== "empty";
   part("working").hidden = state !== "working";
   part("refused").hidden = state !== "refused";
-  part("tools").hidden = part("result").hidden = state !== "done";
+  part("tools").hidden = state !== "done";
+  part("result").hidden = state !== "done" && !(state === "refused" && hasCutout);
   part("again-row").hidden = state === "empty" || state === "working";
   if (state === "empty") viewer.root.hidden = true;
 }
@@ -54,6 +56,7 @@ function tellProgress(percent, word) {
 function letCancel(isPossible) {
   part("cancel").disabled = !isPossible;
   part("cancel").textContent = isPossible ? "Cancel" : "In work already";
+  part("goes-on").hidden = isPossible;
 }
 
 // ---- From a picture to its cutout.
@@ -62,6 +65,7 @@ async function take(file, name, path = "") {
   removal?.cancel().catch(() => {}); // whether it could be: nobody looks at it any more
   shown.forEach((url) => URL.revokeObjectURL(url));
   shown = [];
+  hasCutout = false;
   picture = { file, name: name || file.name || "picture", path };
   const mine = picture;
   await viewer.showOriginal(objectUrl(file));
@@ -104,8 +108,9 @@ async function cut(isRetry = false) {
 
 function refuse(refusal, isDemo) {
   if (refusal.code === "canceled") {
-    show("empty");
     say("Canceled. Nothing was charged.");
+    if (hasCutout) return showCutoutAgain();
+    show("empty");
     part("file").focus({ preventScroll: true });
     return;
   }
@@ -114,6 +119,9 @@ function refuse(refusal, isDemo) {
   part("refusal-words").textContent = words;
   part("refusal-hint").textContent = hint;
   part("retry").hidden = FILE_FAULTS.has(refusal.code);
+  part("retry").classList.toggle("main", !STANDING_FAULTS.has(refusal.code));
+  part("keep").hidden = !hasCutout;
+  part("keep").classList.toggle("main", STANDING_FAULTS.has(refusal.code));
   viewer.root.classList.add("alone");
   show("refused");
   say("");
@@ -122,6 +130,12 @@ function refuse(refusal, isDemo) {
   if (wantsKey) part("key-card").open = true;
   const next = part("retry").hidden ? part("refused").querySelector(".another") : part("retry");
   (isAboutKey ? part("key") : next).focus({ preventScroll: !isAboutKey });
+}
+
+function showCutoutAgain() {
+  viewer.root.classList.remove("alone");
+  show("done");
+  part("download").focus({ preventScroll: true });
 }
 
 // ---- The cutout, and what is to be known of it.
@@ -146,6 +160,7 @@ async function present(mine, done) {
   part("codia-curl").textContent = codiaCurl(GATEWAY, done);
   part("revid-curl").textContent = revidCurl(GATEWAY, done);
   part("api-lead").textContent = `Exactly what was done to ${done.picture.name}, from a shell. Put your key in the environment as CUTOUT_API_KEY.`;
+  hasCutout = true;
   show("done");
   viewer.reveal(isSameFrame);
   if (hadFocus) link.focus({ preventScroll: true });
@@ -159,7 +174,7 @@ function tellOf({ task, charged, options }) {
   part("sureness").className = `badge ${tone}`;
   part("meter").value = task.confidence;
   list(part("reasons"), task.reasons.map(reasonWord));
-  list(part("warnings"), task.warnings);
+  list(part("warnings"), task.warnings.map(forVisitors));
   const [width, height] = viewer.size;
   const model = options.model === "auto" ? `${task.result.model} (auto)` : task.result.model;
   facts([
@@ -169,7 +184,7 @@ function tellOf({ task, charged, options }) {
     ["Charged", `${charged} credits`],
   ]);
   const doubts = task.reasons.map(reasonWord).join(" ");
-  say(`Done. Confidence ${percent}, ${word}. ${doubts} ${task.warnings.join(" ")}`);
+  say(`Done. Confidence ${percent}, ${word}. ${doubts} ${task.warnings.map(forVisitors).join(" ")}`);
 }
 
 function list(place, lines) {
@@ -238,9 +253,10 @@ part("cancel").addEventListener("click", async () => {
   const isCanceled = await removal.cancel().catch(() => false);
   if (isCanceled) return;
   letCancel(false);
-  say("It is in work already and will be finished.");
+  say("It is in work already: it will be finished, and is charged if it succeeds.");
 });
 part("retry").addEventListener("click", () => cut(hasArrivedMaybe));
+part("keep").addEventListener("click", showCutoutAgain);
 part("options").addEventListener("submit", (event) => {
   event.preventDefault();
   if (picture) cut();
@@ -261,8 +277,9 @@ function chooseGround() {
   const { value } = document.querySelector("[name=ground]:checked");
   part("ground-colour").hidden = value !== "colour";
   part("ground-pick").hidden = part("ground-file").disabled = value !== "picture";
-  if (value === "picture") viewer.setGround("transparent", groundUrl);
-  else viewer.setGround(value === "colour" ? part("ground-colour").value : value);
+  part("ground-said").hidden = true;
+  if (value === "picture" && groundUrl) viewer.setGround("transparent", groundUrl);
+  else if (value !== "picture") viewer.setGround(value === "colour" ? part("ground-colour").value : value);
   if (value === "picture" && !groundUrl) part("ground-file").click();
 }
 
@@ -270,11 +287,20 @@ part("grounds").addEventListener("change", (event) => {
   if (event.target.name === "ground") chooseGround();
 });
 part("ground-colour").addEventListener("input", chooseGround);
-part("ground-file").addEventListener("change", (event) => {
+part("ground-file").addEventListener("change", async (event) => {
   const [file] = event.target.files;
+  event.target.value = "";
   if (!file) return;
+  const url = URL.createObjectURL(file);
+  try {
+    await Object.assign(new Image(), { src: url }).decode();
+  } catch {
+    URL.revokeObjectURL(url);
+    part("ground-said").hidden = false;
+    return;
+  }
   if (groundUrl) URL.revokeObjectURL(groundUrl);
-  groundUrl = URL.createObjectURL(file);
+  groundUrl = url;
   chooseGround();
 });
 for (const input of document.querySelectorAll("[name=view]")) {
