@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from httpx import AsyncClient
 from PIL import Image
-from playwright.async_api import expect
+from playwright.async_api import FilePayload, expect
 
 from gateway.app import House
 from gateway.settings import Settings
@@ -63,10 +63,74 @@ async def test_an_option_that_does_not_fit_is_told(bench: Bench, astronaut: byte
     await bench.pick(astronaut)
     words = await refusal(bench)
     assert "Something in the options does not fit" in words
-    assert "crop_margin" in words
+    assert "Margin around it: " in words
+    assert "crop_margin" not in words
+    assert "Nothing was charged." in words
+    await expect(bench.page.locator("#result")).to_be_hidden()
     await bench.page.fill("#crop_margin", "5%")
     await bench.page.get_by_role("button", name="Try again").click()
     await bench.reach("done")
+
+
+async def test_a_refused_option_leaves_the_former_cutout(bench: Bench, astronaut: bytes) -> None:
+    bench.visit.expected.append("400")
+    await bench.cut(astronaut)
+    former = await bench.saved()
+    await bench.page.check("#crop")
+    await bench.page.fill("#crop_margin", "-5")
+    await bench.page.click("#again")
+    await refusal(bench)
+    assert await bench.saved() == former
+    await expect(bench.page.get_by_role("button", name="Try again")).not_to_have_class("main")
+    await bench.page.get_by_role("button", name="Back to the cutout").click()
+    await bench.reach("done")
+    await expect(bench.page.locator("#after")).to_be_visible()
+
+
+async def test_a_background_that_is_no_picture_is_told_and_changes_nothing(
+    bench: Bench, astronaut: bytes
+) -> None:
+    await bench.cut(astronaut)
+    await bench.ground("picture")
+    await expect(bench.page.locator("#backdrop.checker")).to_have_count(1)
+    note = FilePayload(name="note.txt", mimeType="text/plain", buffer=b"Dear diary")
+    await bench.page.set_input_files("#ground-file", note)
+    await expect(bench.page.get_by_text("That file is no picture")).to_be_visible()
+    await expect(bench.page.locator("#backdrop.checker")).to_have_count(1)
+    beach = FilePayload(name="beach.jpg", mimeType="image/jpeg", buffer=astronaut)
+    await bench.page.set_input_files("#ground-file", beach)
+    await expect(bench.page.locator("#backdrop.checker")).to_have_count(0)
+    await expect(bench.page.get_by_text("That file is no picture")).to_be_hidden()
+
+
+async def test_a_copy_button_says_so_and_is_then_what_it_was(bench: Bench) -> None:
+    await bench.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    button = bench.page.locator('[data-copy="codia-curl"]')
+    before = await button.inner_html()
+    await button.click()
+    await expect(button).to_contain_text("Copied")
+    await button.click()  # once more, while it still says so
+    await expect(button).not_to_contain_text("Copied")
+    assert await button.inner_html() == before
+
+
+@pytest.mark.parametrize("width", [1440, 360])
+async def test_a_refusal_stands_in_the_middle_however_long_it_is(
+    bench: Bench, astronaut: bytes, width: int
+) -> None:
+    await bench.page.set_viewport_size({"width": width, "height": 900})
+    await bench.pick(astronaut[:4000])
+    await refusal(bench)
+    await bench.page.evaluate(
+        "() => { document.getElementById('refusal-words').textContent = 'much to say '.repeat(20) }"
+    )
+    await bench.settle()
+    stage = await bench.page.locator("#stage").bounding_box()
+    plate = await bench.page.get_by_role("alert").bounding_box()
+    assert stage is not None
+    assert plate is not None
+    middles = [box["x"] + box["width"] / 2 for box in (stage, plate)]
+    assert middles[0] == pytest.approx(middles[1], abs=1)
 
 
 @pytest.mark.parametrize("demo_limits", [{"budget_credits": 10}])
@@ -123,6 +187,7 @@ async def test_a_key_that_is_not_known_is_told_and_can_be_mended(
     await bench.page.get_by_label("Your API key").fill("cg_live_nobody")
     await bench.pick(astronaut)
     assert "That key is not known" in await refusal(bench)
+    await expect(bench.page.get_by_role("button", name="Try again")).not_to_have_class("main")
     await expect(bench.page.get_by_label("Your API key")).to_be_focused()
 
 
@@ -136,6 +201,34 @@ async def test_what_waits_can_be_canceled_and_costs_nothing(visit: Visit, astron
     await bench.reach("empty")
     await expect(bench.page.locator("#said")).to_have_text("Canceled. Nothing was charged.")
     await expect(bench.page.get_by_label("Choose a picture")).to_be_focused()
+
+
+async def test_what_can_no_longer_be_canceled_is_said_to_be_charged(
+    visit: Visit, astronaut: bytes
+) -> None:
+    await visit.open("/")  # and nobody works: the gateway's “too late” is answered in its place
+    bench = Bench(visit)
+    visit.expected.append("409")
+    await bench.page.route("**/playground/cutouts/*", lambda route: route.fulfill(status=409))
+    await bench.pick(astronaut)
+    await bench.page.get_by_text("Waiting for a worker").first.wait_for()
+    await expect(bench.page.locator("#goes-on")).to_be_hidden()
+    await bench.page.click("#cancel")
+    await expect(bench.page.get_by_text("it is charged if it succeeds")).to_be_visible()
+
+
+async def test_advice_for_operators_is_not_given_to_visitors(bench: Bench) -> None:
+    told = await bench.page.evaluate(
+        "() => forVisitors('u2net is not installed, x ran instead; `cutout models pull u2net`')"
+    )
+    assert told == "u2net is not installed, x ran instead"
+
+
+async def test_no_refusal_is_said_twice(bench: Bench) -> None:
+    said = await bench.page.evaluate(
+        "() => refusalWords(new Refusal('account_suspended', 'The account is suspended'), false)"
+    )
+    assert said == ["The account is suspended", "", "Nothing was charged. Ask the operator."]
 
 
 async def test_a_try_again_after_a_lost_connection_is_not_paid_twice(
