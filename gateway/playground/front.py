@@ -16,8 +16,8 @@ from gateway.web.pages import HEADERS, page
 TEMPLATE: Final = "playground/page.html"
 SAMPLES: Final = (
     ("astronaut.jpg", "a portrait"),
-    ("coffee.jpg", "a cup of coffee"),
     ("chelsea.jpg", "a cat"),
+    ("coffee.jpg", "a cup of coffee"),
 )
 MIB: Final = 2**20
 
