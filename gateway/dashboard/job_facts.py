@@ -14,6 +14,7 @@ from gateway.errors import INTERNAL, PROBLEMS
 from gateway.heart import PROGRESS
 from gateway.tables import SUCCEEDED, Job, WebhookAttempt, WebhookDelivery
 from gateway.web.refusals import MissingPageError
+from gateway.webhooks.deliverer import name_of
 
 TITLES: Final = {INTERNAL.code: INTERNAL.title} | {
     name: problem.title
@@ -39,6 +40,11 @@ class JobFacts:
     """What the ledger did for it: hold, capture or release, refund."""
     delivery: WebhookDelivery | None
     attempts: Sequence[WebhookAttempt]
+
+    @property
+    def delivery_name(self) -> str:
+        """The `webhook-id`, as its receiver got it."""
+        return name_of(self.delivery.id) if self.delivery else ""
 
     @property
     def error_title(self) -> str:

@@ -11,6 +11,7 @@ from gateway.dashboard.act_forms import Act, Deed, Facts, Field, Values
 from gateway.reruns import Again, open_again
 from gateway.tables import Job, WebhookDelivery
 from gateway.web.refusals import MissingPageError
+from gateway.webhooks.deliverer import name_of
 from gateway.webhooks.replays import replay_delivery
 
 
@@ -29,7 +30,7 @@ async def _own_delivery(db: AsyncSession, account_id: UUID, values: Values) -> W
 async def _describe_delivery(db: AsyncSession, account_id: UUID, values: Values) -> Facts:
     delivery = await _own_delivery(db, account_id, values)
     return (
-        ("Delivery", delivery.id),
+        ("Delivery", name_of(delivery.id)),
         ("Tells of", delivery.kind),
         ("Sent to", delivery.url),
         ("State", f"{delivery.state} after {delivery.attempt} attempts"),

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 
 from gateway.app import House
 from gateway.sweep import Sweeper
-from gateway.tables import Job
+from gateway.tables import Job, WebhookDelivery
 from tests.gateway.dashboard.calls import Caller, asked, new_caller
 from tests.gateway.faces import Visit, needs_chromium
 from tests.gateway.web import WorkOff
@@ -130,6 +130,10 @@ async def test_a_job_tells_its_stages_its_money_and_its_webhook(
     assert await done.all_text_contents() == ["hold", "capture"]
     await expect(visit.page.get_by_text("25 of plan grant")).to_be_visible()
     await expect(visit.page.get_by_text("https://hooks.example.com/x")).to_be_visible()
+    async with house.sessions() as db:
+        told = select(WebhookDelivery.id).where(WebhookDelivery.job_id == job_id)
+        delivery_id = (await db.scalars(told)).one()
+    await expect(visit.page.get_by_text(f"msg_{delivery_id.hex}")).to_be_visible()
     refund = visit.page.get_by_role("link", name="Refund")
     href = f"/admin/accounts/{caller.account_id}/acts/refund?job={job_id}"
     assert await refund.get_attribute("href") == href
