@@ -265,6 +265,16 @@ async def test_a_name_is_text_and_nothing_else(viewer: Actor, house: House) -> N
     await expect(viewer.page.get_by_role("heading", level=1)).to_contain_text(name)
 
 
+async def test_a_name_without_end_pushes_no_column_away(viewer: Actor, house: House) -> None:
+    name = f"{uuid4().hex}{'x' * 368}"
+    async with house.sessions.begin() as db:  # from before names had a length
+        await db.execute(update(Account).where(Account.id == viewer.account_id).values(name=name))
+    await viewer.visit.open(f"/admin/accounts?q={name[:32]}")
+    row = await viewer.page.locator("tbody tr th").first.bounding_box()
+    assert row is not None
+    assert row["width"] <= 24 * 16
+
+
 async def test_the_pages_fit_and_are_accessible(viewer: Actor, phone_visit: Visit) -> None:
     await viewer.charged_job()
     await viewer.held_job()
