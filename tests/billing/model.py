@@ -352,6 +352,7 @@ class ModelAccount:
         self._plan_grant(more, self.now)
 
     def set_limit(self, credit_limit: int) -> None:
+        self.catch_up()
         if self.available < -credit_limit:
             raise Refused
         self.credit_limit = credit_limit
