@@ -1,7 +1,8 @@
 """What is told of all accounts at once is what their books say, each reckoned anew by itself."""
 
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select, text
@@ -13,14 +14,26 @@ from billing.accounts import close_account
 from billing.extensions import extend_grant
 from billing.periods import advance
 from billing.tables import CreditGrant
-from tests.billing.conftest import JANUARY_31, Opens, captured, held
+from tests.billing.conftest import Opens, captured, held
 
 DAY = timedelta(days=1)
+# A year that no other test's time gets to: what is told here is told of all accounts.
+JANUARY_31 = datetime(2045, 1, 31, 12, 0, tzinfo=UTC)
 SINCE, UNTIL = JANUARY_31 - DAY, JANUARY_31 + 60 * DAY
 
 
+@pytest.fixture
+def open_account(open_account: Opens) -> Opens:
+    """Open an account in that year."""
+
+    async def work(**options: Any) -> UUID:
+        return await open_account(**({"at": JANUARY_31} | options))
+
+    return work
+
+
 async def summed(db: AsyncSession) -> overview.CreditDay:
-    """Add the days of this test up; nothing else has happened in 2025."""
+    """Add the days of this test up; nothing else has happened in 2045."""
     days = await overview.credits_by_day(db, since=SINCE, until=UNTIL)
     fields = ("granted", "consumed", "expired", "rolled", "refunded", "taken_back")
     return overview.CreditDay(
@@ -54,11 +67,11 @@ async def test_each_kind_of_movement_is_counted_on_its_day(
         day.day.isoformat(): day
         for day in await overview.credits_by_day(db, since=SINCE, until=UNTIL)
     }
-    assert days["2025-01-31"].granted == 5_000
-    assert days["2025-02-01"].consumed == 25
-    assert (days["2025-02-02"].refunded, days["2025-02-02"].granted) == (25, 100)
-    assert days["2025-02-05"].expired == 100
-    assert days["2025-02-07"].taken_back == 30
+    assert days["2045-01-31"].granted == 5_000
+    assert days["2045-02-01"].consumed == 25
+    assert (days["2045-02-02"].refunded, days["2045-02-02"].granted) == (25, 100)
+    assert days["2045-02-05"].expired == 100
+    assert days["2045-02-07"].taken_back == 30
 
 
 async def test_a_period_s_end_rolls_and_lets_lapse(db: AsyncSession, open_account: Opens) -> None:
