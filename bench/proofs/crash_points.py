@@ -117,7 +117,7 @@ def crash_in_child(url: str, work: Work, point: int) -> bool:
 
 
 async def _work_until(url: str, work: Work, point: int) -> None:
-    engine = make_engine(url, poolclass=NullPool, pool_pre_ping=False)
+    engine = make_engine(url, poolclass=NullPool)
     seen = 0
 
     def reach(*_: object) -> None:

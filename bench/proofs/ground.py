@@ -41,7 +41,6 @@ def connected(url: str, runner: asyncio.Runner) -> Iterator[SessionFactory]:
         pool_size=CONNECTIONS,
         max_overflow=0,
         pool_timeout=120,
-        pool_pre_ping=False,
     )
     sessions = make_sessions(engine)
     runner.run(ensure_machine_plans(sessions))

@@ -35,7 +35,7 @@ UNHURRIED = dict.fromkeys(
 
 def prove(database_url: str, *, steps: int, first_seed: int) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        engine = make_engine(database_url, server_settings=UNHURRIED, pool_pre_ping=False)
+        engine = make_engine(database_url, server_settings=UNHURRIED)
         sessions = make_sessions(engine)
         runner.run(ensure_machine_plans(sessions))
         base = machine_for(runner, sessions)
