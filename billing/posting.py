@@ -76,11 +76,21 @@ async def moment_for(db: AsyncSession, books: CreditAccount, at: datetime | None
 
 
 async def open_grants(db: AsyncSession, account_id: UUID) -> list[CreditGrant]:
-    """Read the account's grants that are not closed, scheduled ones included; needs the lock."""
+    """Read the account's grants that are not closed, scheduled ones included; needs the lock.
+
+    In burn-down order, which their index has: of several that begin at one instant the first covers
+    what is overdrawn, and which that is must not be the table's to choose.
+    """
     return list(
         await db.scalars(
             select(CreditGrant)
             .where(CreditGrant.account_id == account_id, CreditGrant.closed_at.is_(None))
+            .order_by(
+                CreditGrant.priority,
+                CreditGrant.expires_at.nulls_last(),
+                CreditGrant.effective_at,
+                CreditGrant.seq,
+            )
             .execution_options(populate_existing=True)
         )
     )

@@ -78,6 +78,11 @@ MUTANTS: Final = (
            "p_buckets, p_grants, p_amounts\n    )::text", "p_buckets, p_grants\n    )::text"),
     Mutant("entries: sums are not checked", HOT_PATH,
            "HAVING sum(amount) <> 0", "HAVING sum(amount) IS NULL"),
+    Mutant("begin: in whatever order the table has", "billing/posting.py",
+           "            .order_by(\n                CreditGrant.priority,\n"
+           "                CreditGrant.expires_at.nulls_last(),\n"
+           "                CreditGrant.effective_at,\n                CreditGrant.seq,\n"
+           "            )\n", ""),
     Mutant("advance: wait one instant longer", "billing/periods.py",
            "books.next_due_at > moment", "books.next_due_at >= moment"),
     Mutant("close: no cap", "billing/periods.py",

@@ -50,7 +50,7 @@ Work = Callable[[AsyncSession], Awaitable[Any]]
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Fifteen rules over one account; subclasses give it a loop and a database."""
+    """Seventeen rules over one account; subclasses give it a loop and a database."""
 
     runner: asyncio.Runner
     sessions: SessionFactory
@@ -114,6 +114,19 @@ class LedgerMachine(RuleBasedStateMachine):
             ),
             lambda: self.model.give(source, amount, begins, ends),
         )  # fmt: skip
+
+    @rule(amount=amounts, later=spans, lives=st.tuples(st.none() | spans, st.none() | spans),
+          sources=st.permutations(["topup", "promo"]))  # fmt: skip
+    def give_two_for_one_instant(
+        self,
+        amount: int,
+        later: timedelta,
+        lives: tuple[timedelta | None, timedelta | None],
+        sources: list[str],
+    ) -> None:
+        """Of two that begin together one covers what is overdrawn, and always the same one."""
+        for source, life in zip(sources, lives, strict=True):
+            self.give(source, amount, later, life)
 
     @rule(target=jobs, amount=amounts | st.just(0))
     def hold(self, amount: int) -> Any:

@@ -138,10 +138,10 @@ class ModelAccount:
                     grant.remaining, grant.closed = 0, "expired"
             if self.period_end == due:
                 self._close_period(due)
-            for grant in self.grants:
-                if not grant.has_begun and not grant.closed and grant.begins == due:
-                    grant.has_begun = True
-                    self._fill(grant, grant.amount)
+            begin = [g for g in self.grants if not g.has_begun and not g.closed and g.begins == due]
+            for grant in sorted(begin, key=lambda g: (g.priority, g.ends or FOREVER)):
+                grant.has_begun = True
+                self._fill(grant, grant.amount)
 
     def _next_due(self) -> datetime:
         dues = [self.period_end]

@@ -6,14 +6,14 @@ from uuid import UUID, uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import ledger
 from billing.burndown import split
 from billing.posting import open_grants
-from billing.tables import HoldSlice
-from tests.billing.conftest import JANUARY_31, Opens, held
+from billing.tables import CreditGrant, HoldSlice
+from tests.billing.conftest import JANUARY_31, Opens, held, open_grants_of
 
 AT = JANUARY_31
 
@@ -84,3 +84,28 @@ async def test_the_database_splits_as_the_pure_function_does(
             .order_by(HoldSlice.line)
         )
         assert [tuple(slice_) for slice_ in slices] == expected
+
+
+async def test_of_credits_that_begin_together_the_first_in_burn_down_order_covers_a_debt(
+    db: AsyncSession, open_account: Opens
+) -> None:
+    account_id = await open_account(credit_limit=60)
+    await held(db, account_id, 300, at=AT)
+    for source in ("topup", "promo"):
+        await ledger.grant_credits(
+            db, account_id, amount=100, source=source, ref=source, actor="test", reason="x",
+            effective_at=later(9), at=AT,
+        )  # fmt: skip
+    # The worst that the table can do to a question without an order: answer the other way round.
+    for setting in (
+        "enable_indexscan = off",
+        "enable_bitmapscan = off",
+        "plan_cache_mode = force_custom_plan",  # a plan that was kept would be by an index still
+    ):
+        await db.execute(text(f"SET LOCAL {setting}"))
+    waiting = (CreditGrant.account_id == account_id, CreditGrant.activated_at.is_(None))
+    while await db.scalar(select(CreditGrant.source).where(*waiting)) == "promo":
+        moves = update(CreditGrant).where(*waiting, CreditGrant.source == "promo")
+        await db.execute(moves.values(activated_at=None))  # written anew, and further down
+    await ledger.balance_of(db, account_id, at=later(9))
+    assert await open_grants_of(db, account_id) == [("plan", 0), ("topup", 100), ("promo", 50)]
