@@ -31,7 +31,8 @@ PLANES = 6
 TEACHER_SHARE, OWN_SHARE = 0.5, 0.2
 OFF_MAX, TRIES = 0.08, 4
 """A mask further off than this (mean, 0..1) has lost the subject, and nothing is to be learned."""
-PRINTED_SHARE = 0.35
+PRINTED_SHARE, BACKDROP_SHARE, BLURRED_SHARE = 0.35, 0.15, 0.15
+JOINED_SHARE, CLOSE_SHARE = 0.25, 0.3
 HELD_OUT_EVERY = 16
 """Every so many things of the pool are never trained on, but validated with."""
 
@@ -44,16 +45,23 @@ class Scene:
     alpha: Plane
 
 
-def _placed(rng: Generator, pool: Pool, size_px: int, *, is_held_out: bool) -> tuple[Plane, Plane]:
-    """Show a thing of the pool in a square of `size_px`: colours 0..255, alpha 0..1."""
+def _placed(
+    rng: Generator, pools: Sequence[Pool], size_px: int, *, is_held_out: bool
+) -> tuple[Plane, Plane]:
+    """Show a thing of the pools in a square of `size_px`: colours 0..255, alpha 0..1."""
+    pool = pools[int(rng.integers(len(pools)))]
     every = np.arange(len(pool.alphas))
     index = int(rng.choice(every[(every % HELD_OUT_EVERY == 0) == is_held_out]))
     scale = size_px / CANVAS_PX * rng.uniform(0.7, 1.25)
     angle = rng.uniform(0, 6.28) if rng.random() < 0.4 else rng.normal(0, 0.2)
+    off = rng.normal(0, 0.08, 2)
+    if rng.random() < CLOSE_SHARE:  # near, upright, and cut by the lower border
+        scale, angle = scale * rng.uniform(1, 1.7), rng.normal(0, 0.2)
+        off[1] = abs(rng.normal(0, 0.25))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
     if rng.random() < 0.5:
         turn[:, 0] *= -1
-    shift = size_px * (0.5 + rng.normal(0, 0.08, 2)) - turn @ np.full(2, CANVAS_PX / 2)
+    shift = size_px * (0.5 + off) - turn @ np.full(2, CANVAS_PX / 2)
     view, size = np.c_[turn, shift], (size_px, size_px)
     colours, alpha = np.asarray(pool.colours[index]), np.asarray(pool.alphas[index])
     if scale < 0.85:
@@ -63,6 +71,14 @@ def _placed(rng: Generator, pool: Pool, size_px: int, *, is_held_out: bool) -> t
     seen = cv2.warpAffine(alpha, view, size, borderMode=cv2.BORDER_CONSTANT)
     shown = cv2.warpAffine(colours, view, size, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(shown, np.float32), np.asarray(seen, np.float32) / 255
+
+
+def _joined(one: tuple[Plane, Plane], other: tuple[Plane, Plane]) -> tuple[Plane, Plane]:
+    """Make one thing of two: the first in front of the second."""
+    (front, near), (back, far) = one, other
+    alpha = near + far * (1 - near)
+    share = (near / np.maximum(alpha, 1e-4))[..., None]
+    return np.asarray(back + (front - back) * share, np.float32), alpha
 
 
 def _developed(rng: Generator, image: Plane) -> Image:
@@ -82,11 +98,22 @@ def _developed(rng: Generator, image: Plane) -> Image:
 def _printed(rng: Generator, colours: Plane, alpha: Plane, behind: Plane) -> Plane:
     """Print on the thing itself what might be taken for holes: in the background's own colours."""
     size_px = alpha.shape[0]
-    ink = np.zeros(alpha.shape, np.uint8)
     inside = cv2.erode((alpha > 0.98).astype(np.uint8), np.ones((9, 9), np.uint8))
+    cover = (_ink(rng, inside) * inside)[..., None]
+    if rng.random() < 0.5:
+        paint = np.roll(behind, tuple(rng.integers(0, size_px, 2)), (0, 1))
+    else:
+        row, column = rng.integers(0, size_px, 2)
+        paint = np.ones_like(behind) * behind[row, column] + rng.normal(0, 6, 3)
+    return np.asarray(colours + (paint - colours) * cover * rng.uniform(0.7, 1), np.float32)
+
+
+def _ink(rng: Generator, inside: Plane) -> Plane:
+    """Draw spots, lines, boxes and letters that begin where it is `inside`; 0..1."""
+    size_px, ink = inside.shape[0], np.zeros(inside.shape, np.uint8)
     places = np.argwhere(inside)
     if not len(places):
-        return colours
+        return ink.astype(np.float32)
     for _ in range(int(rng.integers(1, 7))):
         row, column = (int(each) for each in places[rng.integers(len(places))])
         reach = size_px * float(np.exp(rng.uniform(-4.5, -2)))
@@ -104,27 +131,55 @@ def _printed(rng: Generator, colours: Plane, alpha: Plane, behind: Plane) -> Pla
             letters = "".join(rng.choice(list("ABCDEFGHKLMNOPRSTaeiou0123456789"), 5))
             font, scale = int(rng.integers(0, 8)), max(0.3, reach / 22)
             cv2.putText(ink, letters, (column, row), font, scale, 255, thick, cv2.LINE_AA)
-    cover = (ink.astype(np.float32) / 255 * inside)[..., None]
+    return ink.astype(np.float32) / 255
+
+
+def _like(rng: Generator, behind: Plane, colours: Plane, alpha: Plane) -> Plane:
+    """Give the background the thing's own range of colours, more or less."""
+    inside = colours[alpha > 0.5]
+    if not len(inside):
+        return behind
+    flat = behind.reshape(-1, 3)
+    level, spread = inside.mean(0), inside.std(0) / (flat.std(0) + 4)
+    match = (behind - flat.mean(0)) * np.minimum(spread, 3) + level
+    return np.asarray(np.clip(behind + (match - behind) * rng.uniform(0.5, 1), 0, 255), np.float32)
+
+
+def _backdrop(rng: Generator, behind: Plane, colours: Plane) -> Plane:
+    """Print on the background, in one of its colours or one of the thing's."""
+    size_px = behind.shape[0]
+    source = behind if rng.random() < 0.5 else colours
+    row, column = rng.integers(0, size_px, 2)
+    paint = source[row, column] * rng.uniform(0.6, 1.3) + rng.normal(0, 6, 3)
+    cover = np.maximum(*(_ink(rng, np.ones(behind.shape[:2], np.uint8)) for _ in range(2)))
     if rng.random() < 0.5:
-        paint = np.roll(behind, tuple(rng.integers(0, size_px, 2)), (0, 1))
-    else:
-        row, column = rng.integers(0, size_px, 2)
-        paint = np.ones_like(behind) * behind[row, column] + rng.normal(0, 6, 3)
-    return np.asarray(colours + (paint - colours) * cover * rng.uniform(0.7, 1), np.float32)
+        cover = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.5, 6))
+    return np.asarray(
+        np.clip(behind + (paint - behind) * cover[..., None] * rng.uniform(0.3, 1), 0, 255)
+    )
 
 
 def composed(
-    rng: Generator, pool: Pool, photos: Sequence[Image], *, is_held_out: bool = False
+    rng: Generator, pools: Sequence[Pool], photos: Sequence[Image], *, is_held_out: bool = False
 ) -> Scene:
-    """Put a thing of the pool before a background; sometimes one of nearly its own colours."""
+    """Put things of the pools before a background; sometimes one of nearly their own colours."""
     size_px = int(rng.integers(*SCENE_PX))
-    colours, alpha = _placed(rng, pool, size_px, is_held_out=is_held_out)
+    colours, alpha = _placed(rng, pools, size_px, is_held_out=is_held_out)
+    if rng.random() < JOINED_SHARE:
+        second = _placed(rng, pools, size_px, is_held_out=is_held_out)
+        colours, alpha = _joined((colours, alpha), second)
     behind = background(rng, size_px, photos)
+    if rng.random() < BLURRED_SHARE:
+        behind = cv2.GaussianBlur(behind, (0, 0), rng.uniform(4, 0.05 * size_px))
+    if rng.random() < BACKDROP_SHARE:
+        behind = _backdrop(rng, behind, colours)
     kind = rng.random()
-    if kind < 0.15:
-        other, seen = _placed(rng, pool, size_px, is_held_out=is_held_out)
+    if kind < 0.12:
+        other, seen = _placed(rng, pools, size_px, is_held_out=is_held_out)
         behind = compose(other, seen, behind).astype(np.float32)
-    elif kind < 0.3:
+    elif kind < 0.24:
+        behind = _like(rng, behind, colours, alpha)
+    elif kind < 0.33:
         shift = colours.reshape(-1, 3).mean(0) - behind.reshape(-1, 3).mean(0)
         behind = np.clip(behind + shift * rng.uniform(0.5, 1), 0, 255)
     if rng.random() < 0.3:
@@ -169,7 +224,7 @@ def example(scene: Scene, mask: Plane) -> NDArray[np.uint8]:
 
 def write(given: argparse.Namespace) -> None:
     """Fill the file of scenes, from where an earlier run stopped."""
-    pool, photos = Pool.open(given.pool), read_backgrounds(given.pack)
+    pools, photos = [Pool.open(each) for each in given.pools], read_backgrounds(given.pack)
     teacher = Teacher(given.teacher, 1) if given.teacher is not None else None
     own = load_segmenter("cutout-lite", None)
     done_path = given.out.with_suffix(".done")
@@ -181,12 +236,12 @@ def write(given: argparse.Namespace) -> None:
     for number in range(done, given.scenes):
         for attempt in range(100):
             rng = np.random.default_rng((given.seed, number, attempt))
-            scene = composed(rng, pool, photos, is_held_out=given.held_out)
+            scene = composed(rng, pools, photos, is_held_out=given.held_out)
             mask = mask_of(rng, scene, teacher, own)
             if mask is not None:
                 break
         else:
-            raise SystemExit("no scene of this pool keeps its subject")
+            raise SystemExit("no scene of these pools keeps its subject")
         kept[number] = example(scene, mask)
         whole = done_path.with_suffix(".next")
         whole.write_text(str(number + 1), encoding="utf-8")
@@ -197,7 +252,7 @@ def main() -> None:
     """Write the scenes."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("pack", type=Path, help="the unpacked photos.tar")
-    arguments.add_argument("pool", type=Path, help="from generate.py")
+    arguments.add_argument("pools", type=Path, nargs="+", help="from generate.py; alike often")
     arguments.add_argument("out", type=Path, help="scenes.npy")
     arguments.add_argument("--teacher", type=Path, default=None, help="u2netp.onnx")
     arguments.add_argument("--scenes", type=int, default=1000)

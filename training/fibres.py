@@ -14,7 +14,8 @@ from training.shapes import CENTRE, DRAWN_PX, REACH, Coverage, Points, blob, emp
 LAYERS = 6
 
 
-def _strand(root: Points, tip: Points, bend: Points, steps: int = 14) -> Points:
+def strand(root: Points, tip: Points, bend: Points, steps: int = 14) -> Points:
+    """Return a curve from root to tip that is bent in the middle."""
     t = np.linspace(0, 1, steps)[:, None]
     middle = (root + tip) / 2 + bend
     return (1 - t) ** 2 * root + 2 * t * (1 - t) * middle + t**2 * tip
@@ -32,13 +33,13 @@ def _draw_strands(
     clear = 1 - body.astype(np.float32) / 255
     for layer in range(LAYERS):
         coverage = empty()
-        for strand in strands[layer::LAYERS]:
+        for points in strands[layer::LAYERS]:
             shade = np.clip(base * rng.uniform(0.6, 1.35) + rng.normal(0, 4, 3), 0, 255)
             width = max(1, round(rng.uniform(0.5, 1) * thick))
-            stroke(colours, strand, tuple(int(value) for value in shade), width + 6)
-            half, opaque = len(strand) // 2, (int(255 * rng.uniform(faintest, 1)),)
-            stroke(coverage, strand[half:], opaque, max(1, round(width * 0.6)))
-            stroke(coverage, strand[: half + 1], opaque, width)
+            stroke(colours, points, tuple(int(value) for value in shade), width + 6)
+            half, opaque = len(points) // 2, (int(255 * rng.uniform(faintest, 1)),)
+            stroke(coverage, points[half:], opaque, max(1, round(width * 0.6)))
+            stroke(coverage, points[: half + 1], opaque, width)
         clear *= 1 - coverage.astype(np.float32) / 255
     return ((1 - clear) * 255).astype(np.uint8)
 
@@ -62,11 +63,11 @@ def hair(rng: Generator, colours: Plane) -> Coverage:
         for _ in range(times * int(rng.integers(6, 40))):
             root = outline[place] + rng.normal(0, spread, 2) - 0.1 * outward
             tip = root + outward * rng.uniform(0.5, 1.2) + flow + rng.normal(0, 30, 2)
-            strands.append(_strand(root, tip, rng.normal(0, 30, 2)))
+            strands.append(strand(root, tip, rng.normal(0, 30, 2)))
     for _ in range(times * int(rng.integers(20, 160))):  # single hairs
         root = outline[rng.integers(len(outline))]
         tip = root + (root - CENTRE) * rng.uniform(0.05, 0.6) + flow + rng.normal(0, 40, 2)
-        strands.append(_strand(root, tip, rng.normal(0, 50, 2)))
+        strands.append(strand(root, tip, rng.normal(0, 50, 2)))
     return _draw_strands(rng, body, colours, strands, thick)
 
 
@@ -81,7 +82,7 @@ def fur(rng: Generator, colours: Plane) -> Coverage:
         root = outline[rng.integers(len(outline))] + rng.normal(0, 6, 2)
         outward = (root - CENTRE) / (np.linalg.norm(root - CENTRE) + 1e-6)
         tip = root + (outward + lean + rng.normal(0, 0.35, 2)) * length * rng.uniform(0.3, 1)
-        strands.append(_strand(root - outward * 6, tip, rng.normal(0, length / 8, 2), 8))
+        strands.append(strand(root - outward * 6, tip, rng.normal(0, length / 8, 2), 8))
     return _draw_strands(rng, body, colours, strands, thick)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from training import fibres
+from training import fibres, subjects
 from training.photos import Image, Photo, Plane, read_manifest
 from training.shapes import CANVAS_PX, DRAWN_PX, reduced, silhouette
 from training.surfaces import background, colour, lit, shadowed, texture
@@ -104,8 +104,14 @@ MAKERS: dict[str, tuple[float, Maker]] = {
     "wire": (0.07, _fine(fibres.wire)),
     "lace": (0.07, _fine(fibres.lace)),
     "wicker": (0.1, _fine(fibres.wicker)),
+    "loose hair": (0.0, _fine(subjects.loose_hair)),
+    "twigs": (0.0, _fine(subjects.twigs)),
+    "plush": (0.0, _fine(subjects.plush)),
 }
-"""Kinds of foreground, with the share of each among the generated ones."""
+"""Kinds of foreground, with the share of each among the generated ones; the last three on demand.
+
+They are for edges: a pool of them is made with `--kind`.
+"""
 
 
 def foreground(rng: Generator, photos: Sequence[Image], kind: str | None = None) -> Foreground:
