@@ -116,6 +116,7 @@ def signed_in(house: House, visit: Visit) -> Callable[[str], Awaitable[str]]:
     async def sign_in(role: str) -> str:
         email = await new_staff(house.sessions, role)
         await visit.sign_in(email)
+        await visit.page.get_by_role("button", name="Sign out").wait_for(state="attached")
         return email
 
     return sign_in

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Locator, expect
 from sqlalchemy import delete, func, select, update
 
 from billing.staff_tables import AdminSession, InvariantRun
@@ -32,9 +32,13 @@ async def tile(visit: Visit, label: str) -> str:
     return await box.locator("dd").inner_text()
 
 
+def figure_of(visit: Visit, chart: str) -> Locator:
+    return visit.page.locator("figure.chart", has_text=chart)
+
+
 async def column(visit: Visit, chart: str, head: str) -> list[int]:
     """Read a column of a chart's numbers."""
-    figure = visit.page.locator("figure.chart", has_text=chart)
+    figure = figure_of(visit, chart)
     heads = [text.strip() for text in await figure.locator("thead th").all_text_contents()]
     cells = figure.locator(f"tbody tr td:nth-child({heads.index(head) + 1})")
     return [number_of(text) for text in await cells.all_text_contents()]
@@ -133,13 +137,14 @@ async def test_the_standing_is_renewed_while_the_page_is_open(
 
 async def test_the_range_is_switched_by_keyboard(visit: Visit, signed_in: SignIn) -> None:
     await signed_in("viewer")
-    assert len(await column(visit, "Calls", "Succeeded")) == 7
+    rows = figure_of(visit, "Calls").locator("tbody tr")
+    await expect(rows).to_have_count(7)
     await visit.page.get_by_role("link", name="24 hours").focus()
     await visit.page.keyboard.press("Enter")
     await expect(visit.page.get_by_role("link", name="24 hours")).to_have_attribute(
         "aria-current", "true"
     )
-    assert len(await column(visit, "Calls", "Succeeded")) == 24
+    await expect(rows).to_have_count(24)
 
 
 async def test_the_charts_are_drawn_and_can_be_read_as_tables(
