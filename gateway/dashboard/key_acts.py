@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import Any, Final
 from uuid import UUID
 
@@ -48,6 +49,12 @@ UNTIL: Final = Field(
     hint="A day, UTC. Left empty, it works until it is revoked.",
     is_required=False,
 )
+NETWORKS: Final = Field(
+    *("ip_allow", "Only from these networks"),
+    hint="Such as 203.0.113.0/24, parted by commas. Left empty, from everywhere.",
+    is_required=False,
+    longest=1000,
+)
 HOURS: Final = Field(
     *("hours", "The old text works for so many hours more", "number"),
     hint="0 to 168. With 0 it stops within 5 seconds.",
@@ -78,6 +85,7 @@ async def _make(db: AsyncSession, deed: Deed, *, env: str, scopes: list[str]) ->
         env=env,
         name=deed.values["name"] or "",
         scopes=scopes,
+        ip_allow=_networks(deed.values["ip_allow"] or ""),
         expires_at=deed.values["until"],
         api_key_id=deed.act_id,
         actor=deed.actor,
@@ -85,6 +93,15 @@ async def _make(db: AsyncSession, deed: Deed, *, env: str, scopes: list[str]) ->
         **_limits(deed.values),
     )
     return plaintext
+
+
+def _networks(said: str) -> list[str] | None:
+    """Read the networks that a key may be used from; None is everywhere."""
+    networks = said.replace(",", " ").split()
+    try:
+        return [str(ip_network(network, strict=False)) for network in networks] or None
+    except ValueError:
+        raise FormError("A network is written 203.0.113.0/24 or 2001:db8::/32.") from None
 
 
 async def _rotate(db: AsyncSession, deed: Deed) -> str:
@@ -150,6 +167,7 @@ KEY_ACTS: Final[Sequence[Act]] = (
             NAME,
             Field("scopes", "May", "choice", choices=SCOPES),
             UNTIL,
+            NETWORKS,
             *LIMITS,
         ),
     ),
@@ -159,7 +177,7 @@ KEY_ACTS: Final[Sequence[Act]] = (
         "owner",
         _create_enterprise,
         "The enterprise key was made.",
-        (NAME, UNTIL, *LIMITS),
+        (NAME, UNTIL, NETWORKS, *LIMITS),
         explains="A dedicated key with limits of its own; its jobs go before the standard queue.",
     ),
     Act(

@@ -69,6 +69,17 @@ async def test_an_enterprise_key_has_limits_of_its_own_and_goes_first(owner: Act
     assert key.budget_credits == 100_000
 
 
+async def test_a_key_may_be_used_from_named_networks_alone(owner: Actor) -> None:
+    owner.visit.expected.append("422")
+    await owner.ask("create-key", {"Only from these networks": "203.0.113.0/24, the office"})
+    await expect(owner.page.get_by_role("alert")).to_contain_text("A network is written")
+    assert await owner.keys() == []
+
+    await owner.act("create-key", Only_from_these_networks="203.0.113.7/24, 2001:db8::/32")
+    (key,) = await owner.keys()
+    assert key.ip_allow == ["203.0.113.0/24", "2001:db8::/32"]
+
+
 async def test_limits_are_set_and_taken_away_again(owner: Actor) -> None:
     key = await owner.new_key()
 
