@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from core.edge import CLUES
-from training.networks import LITE_SHAPES, EdgeNet, LiteNet
+from training.edge_network import EdgeNet
+from training.lite_network import SEEN_PX, LiteNet
 
 OPSET = 17
 SMALL_COUNT = 64
@@ -53,14 +54,12 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def export(
-    name: str, checkpoint: Path, out: Path, size_px: int = 320, shape: str = "wide"
-) -> float:
+def export(name: str, checkpoint: Path, out: Path) -> float:
     """Write `out` and return its largest difference from the network itself."""
-    network: nn.Module = EdgeNet() if name == "edge" else LiteNet(LITE_SHAPES[shape])
+    network: nn.Module = EdgeNet() if name == "edge" else LiteNet()
     network.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
     delivered = (network if name == "edge" else Delivered(network)).eval()
-    given = torch.rand(512, CLUES) if name == "edge" else torch.rand(1, 3, size_px, size_px)
+    given = torch.rand(512, CLUES) if name == "edge" else torch.rand(1, 3, SEEN_PX, SEEN_PX)
     source, answer = ("clues", "correction") if name == "edge" else ("input", "alpha")
     torch.onnx.export(
         delivered,
@@ -86,10 +85,8 @@ def main() -> None:
     arguments.add_argument("network", choices=["edge", "lite"])
     arguments.add_argument("checkpoint", type=Path)
     arguments.add_argument("out", type=Path)
-    arguments.add_argument("--size-px", type=int, default=320, help="lite: side of the picture")
-    arguments.add_argument("--shape", choices=list(LITE_SHAPES), default="wide", help="lite")
     given = arguments.parse_args()
-    difference = export(given.network, given.checkpoint, given.out, given.size_px, given.shape)
+    difference = export(given.network, given.checkpoint, given.out)
     print(f"{given.out.stat().st_size} bytes, differs by {difference:.4f} at most")
     if difference > DIFFERENCE_MAX:
         raise SystemExit("the file does not do what the network does")

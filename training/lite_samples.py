@@ -12,6 +12,7 @@ import numpy as np
 from numpy.random import Generator
 
 from training.generate import compose
+from training.lite_network import DETAIL
 from training.photos import Image, Plane
 from training.pool import Pool
 from training.store import Store
@@ -134,7 +135,7 @@ def _developed(rng: Generator, image: Plane) -> Image:
 def lite_sample(
     rng: Generator, store: Store, pool: Pool, photos: Sequence[Image], size_px: int
 ) -> tuple[Plane, Plane]:
-    """Return the picture (3, size, size) 0..1 and the mask (1, size, size) 0..1."""
+    """Return the picture (3, size/2, size/2) 0..1 and the mask (1, size, size) 0..1."""
     kind = rng.random()
     if kind < PHOTO_SHARE:
         image, mask = _from_photo(rng, store, size_px)
@@ -147,6 +148,8 @@ def lite_sample(
             index = int(rng.integers(len(pool.alphas)))
             cut = np.asarray(pool.colours[index]), np.asarray(pool.alphas[index])
         image, mask = _composite(rng, pool, photos, size_px, cut)
+    seen_px = (size_px // DETAIL, size_px // DETAIL)
+    image = cv2.resize(image, seen_px, interpolation=cv2.INTER_AREA)
     planes = _developed(rng, image).astype(np.float32).transpose(2, 0, 1) / 255
     return planes, mask[None].astype(np.float32)
 

@@ -19,14 +19,15 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training import warm_start
+from training.edge_network import EdgeNet
 from training.edge_pixels import edge_batches
 from training.generate import read_backgrounds
+from training.lite_network import ANSWERED_PX, LiteNet
 from training.lite_samples import lite_batches
 from training.losses import edge_loss, lite_loss
-from training.networks import LITE_SHAPES, EdgeNet, LiteNet
 from training.photos import Image, Plane
 
-CHECKPOINT_EVERY = 100
+CHECKPOINT_EVERY = 50
 PICTURES_NDIM = 4
 AVERAGE_DECAY_MAX = 0.998
 WARM_UP_STEPS = 100
@@ -53,7 +54,7 @@ def _lite_batches(
     seed: int, given: argparse.Namespace, photos: list[Image]
 ) -> Iterator[tuple[Plane, Plane]]:
     folders = (given.store, given.pool)
-    return lite_batches(seed, folders, photos, given.batch, given.size_px)
+    return lite_batches(seed, folders, photos, given.batch, ANSWERED_PX)
 
 
 def _edge_network(given: argparse.Namespace) -> nn.Module:
@@ -62,7 +63,7 @@ def _edge_network(given: argparse.Namespace) -> nn.Module:
 
 
 def _lite_network(given: argparse.Namespace) -> nn.Module:
-    network = LiteNet(LITE_SHAPES[given.shape])
+    network = LiteNet()
     if given.start is not None:
         warm_start.load(network, given.start)
     return network
@@ -177,8 +178,6 @@ class Run:
             prefetch_factor=4 if self.given.workers else None,
         )
         self.network.train()
-        if self.given.start is not None:
-            warm_start.freeze(self.network)
         began, before, losses = time.monotonic(), self.seconds, []
         for planes, truth in loader:
             if self.step >= self.given.steps:
@@ -211,9 +210,7 @@ def parse() -> argparse.Namespace:
     arguments.add_argument("--pixels", type=Path, help="edge: from edge_pixels.py")
     arguments.add_argument("--pool", type=Path, default=None, help="lite: from generate.py")
     arguments.add_argument("--store", type=Path, default=None, help="lite: from store.py")
-    arguments.add_argument("--size-px", type=int, default=320, help="lite: side of the picture")
-    arguments.add_argument("--shape", choices=list(LITE_SHAPES), default="wide", help="lite")
-    arguments.add_argument("--start", type=Path, default=None, help="lite: ONNX to learn on from")
+    arguments.add_argument("--start", type=Path, default=None, help="lite: u2netp.onnx")
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--steps", type=int, default=4000)
     arguments.add_argument("--batch", type=int, default=16)

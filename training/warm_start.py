@@ -1,66 +1,74 @@
-"""Begin from a published cutout-lite: read the weights of its ONNX file back into the network.
+"""Begin from the published small U²-Net: read the weights of u2netp.onnx into our network.
 
-There the normalisation is folded into the convolutions; here it is set to do nothing but add the
-convolution's bias, and stays so while the network learns on (`freeze`).
+The file lists its 119 convolutions in the order in which they are computed, the normalisation
+folded in; so does `_convolutions`. Where ours convolves before it enlarges, the kernel is halved in
+reach.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
 
-from training.networks import LiteNet
+from training.lite_network import DilatedBlock, Joined, LiteNet, Step, UBlock
 
-PLACES = {"e": "down", "d": "up", "lat": "across", "gp": "attend"}
-"""How the first network, trained by scripts of its own, called the parts."""
+Kernels = NDArray[np.float32]
 
-
-def _name_here(there: str) -> str:
-    """Turn `/m/e.2/e.2.1/a/a.0/Conv` into `down.2.1.first`, the same convolution here."""
-    parts = [part for part in there.split("/") if part and part != "Conv"]
-    if parts[-1] in {"a.0", "b.0"}:
-        kind, *numbers = parts[-3].split(".")
-        numbers.append("first" if parts[-1] == "a.0" else "second")
-    else:
-        kind, *numbers = parts[-1].split(".")
-    return ".".join([PLACES.get(kind, kind), *numbers])
+HALF_REACH = np.array(((0.5, 0.0, 0.0), (0.5, 1.0, 0.5), (0.0, 0.0, 0.5)), np.float32)
+"""A step of one pixel after enlarging is half a step before it: the mean of staying and going."""
 
 
 def load(network: LiteNet, weights: Path) -> None:
     """Fill `network` from the ONNX file `weights`.
 
     Raises:
-        KeyError: the file's network has another shape.
+        ValueError: the file's network has another shape.
     """
     graph = onnx.load(str(weights)).graph
     values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    state = network.state_dict()
-    missing = {name.rsplit(".", 1)[0] for name in state if state[name].ndim == 4}
-    for node in graph.node:
-        if node.op_type != "Conv":
-            continue
-        name = _name_here(node.name)
-        kernel, bias = (torch.tensor(values[each]).float() for each in node.input[1:3])
-        state[f"{name}.weight"].copy_(kernel)
-        state[_bias_of(name, state)].copy_(bias)
-        missing.remove(name)
-    if missing:
-        raise KeyError(f"the file has no {sorted(missing)}")
+    found = [node.input[1:3] for node in graph.node if node.op_type == "Conv"]
+    with torch.no_grad():
+        for place, (kernel, bias) in zip(_convolutions(network), found, strict=True):
+            _fill(place, values[kernel], values[bias])
 
 
-def _bias_of(name: str, state: dict[str, torch.Tensor]) -> str:
-    if f"{name}.bias" in state:
-        return f"{name}.bias"
-    if name.endswith(("first", "second")):
-        return f"{name}_norm.bias"
-    stem, number = name.rsplit(".", 1)
-    return f"{stem}.{int(number) + 1}.bias"
+def _fill(place: nn.Module, kernel: Kernels, bias: Kernels) -> None:
+    if isinstance(place, Joined):
+        # The published network joins (from below, beside) in this order.
+        below, beside = np.split(kernel, 2, axis=1)
+        halved = np.einsum("xa,yb,oiab->oixy", HALF_REACH, HALF_REACH, below)
+        _copy(place.below, halved, bias)
+        place.beside.weight.copy_(torch.tensor(beside))
+    elif isinstance(place, nn.Conv2d):
+        _copy(place, kernel, bias)
 
 
-def freeze(network: nn.Module) -> None:
-    """Keep every normalisation from looking at the batch."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
+def _copy(place: nn.Conv2d, kernel: Kernels, bias: Kernels) -> None:
+    if place.weight.shape != kernel.shape or place.bias is None:
+        raise ValueError(f"{tuple(place.weight.shape)} is asked for, the file has {kernel.shape}")
+    place.weight.copy_(torch.tensor(kernel))
+    place.bias.copy_(torch.tensor(bias))
+
+
+def _convolutions(network: LiteNet) -> Iterator[nn.Module]:
+    """Yield them as the published network computes them; a Joined counts as the one that it was."""
+    for stage in network.down:
+        yield from _of_block(stage)
+    sides = list(network.sides)
+    yield sides.pop()
+    for stage in network.up:
+        yield from _of_block(stage)
+        yield sides.pop()
+    yield network.fused
+
+
+def _of_block(block: nn.Module) -> Iterator[nn.Module]:
+    if not isinstance(block, UBlock | DilatedBlock):
+        raise TypeError(block)
+    for step in [block.entry, *block.down, *block.up]:
+        yield step[0] if isinstance(step, Step) else step

@@ -75,12 +75,15 @@ def test_the_edge_refiner_is_trained_goes_on_and_is_exported(
     assert np.isfinite(answer).all()
 
 
-def test_the_segmentation_network_is_trained_and_exported(slice_of_pack: Path, work: Path) -> None:
-    more = ("--store", work / "store", "--size-px", 64)
+def test_the_segmentation_network_is_trained_and_exported(
+    slice_of_pack: Path, shared: Path, work: Path
+) -> None:
+    more = ("--store", work / "store", "--start", shared / "models" / "u2netp.onnx")
     curve = train("lite", slice_of_pack, work, 2, *more)
     assert curve[-1]["step"] == 2
     out = work / "cutout-lite.onnx"
-    step("export", "lite", work / "lite" / "last.pt", out, "--size-px", 64)
+    step("export", "lite", work / "lite" / "last.pt", out)
     assert out.stat().st_size <= 8_000_000
-    answer = ort.InferenceSession(out).run(["alpha"], {"input": np.zeros((1, 3, 64, 64), "f4")})[0]
-    assert answer.shape == (1, 1, 64, 64)
+    seen = np.zeros((1, 3, 192, 192), np.float32)
+    answer = ort.InferenceSession(out).run(["alpha"], {"input": seen})[0]
+    assert answer.shape == (1, 1, 384, 384)
