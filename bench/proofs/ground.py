@@ -24,12 +24,12 @@ CONNECTIONS = 40
 
 @contextmanager
 def database(*, is_durable: bool = True) -> Iterator[str]:
-    """Start a server in a folder of its own and give the application's URL of it."""
+    """Start a server in a folder of its own and give the URL that `cutout up` gives its gateway."""
     with tempfile.TemporaryDirectory(prefix="cutout-proof-") as folder:
         Path(folder).chmod(0o711)
         with Embedded(Path(folder), is_durable=is_durable) as embedded:
             upgrade(embedded.database_owner_url)
-            yield embedded.database_url
+            yield embedded.database_socket_url
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class Ground:
     def environment(self) -> dict[str, str]:
         """What a worker or a gateway of the ground is told; leases are those of production."""
         return {
-            "CUTOUT_DATABASE_URL": self.services.database_url,
+            "CUTOUT_DATABASE_URL": self.services.database_socket_url,
             "CUTOUT_REDIS_URL": self.services.redis_url,
             "CUTOUT_STORAGE_URL": self.storage_url,
             "CUTOUT_KEY_PEPPERS": f'{{"1": "{PEPPERS[1]}"}}',

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Final, NamedTuple, Protocol
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -139,7 +140,9 @@ def columns_of(buyer: Buyer, job_id: UUID) -> dict[str, object]:
 async def on_connections(
     make: Callable[[asyncpg.Connection], Till], url: str, clients: int
 ) -> AsyncIterator[list[Till]]:
-    connections = [await asyncpg.connect(url) for _ in range(clients)]
+    # asyncpg takes the address that a URL has first; SQLAlchemy, as libpq, the socket's folder.
+    folders = parse_qs(urlsplit(url).query).get("host", [None])
+    connections = [await asyncpg.connect(url, host=folders[0]) for _ in range(clients)]
     yield [make(connection) for connection in connections]
     for connection in connections:
         await connection.close()

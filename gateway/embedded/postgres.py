@@ -7,6 +7,7 @@ everybody, believes stale pid files and changes the machine's users).
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from contextlib import suppress
 from importlib.util import find_spec
@@ -49,13 +50,16 @@ class Postgres:
         self.is_durable = is_durable
         self.folder = home.folder / "postgres"
         self.binaries = home.reachable_copy(*_find_tree()) / "bin"
+        self.socket_folder: Path | None = None
+        """Where its Unix socket is; None until `program`, and where there can be none."""
 
     def program(self) -> Program:
         """Describe the server process; `prepare` must have been called."""
+        self.socket_folder = self._find_socket_folder()
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
-            "unix_socket_directories": "",
+            "unix_socket_directories": str(self.socket_folder or ""),
             "max_connections": "200",
             "fsync": "on" if self.is_durable else "off",
             "log_min_messages": "warning",
@@ -95,6 +99,29 @@ class Postgres:
             if not wait_gone(pids, deadline_s=5.0):
                 break
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        for left in self._sockets.glob(".s.PGSQL.*"):
+            left.unlink(missing_ok=True)
+
+    @property
+    def _sockets(self) -> Path:
+        return self.home.folder / "sockets"
+
+    def _find_socket_folder(self) -> Path | None:
+        """Make a folder for the socket, and try whether one can be there.
+
+        Its path may be too long (107 bytes), and not every file system has sockets.
+        """
+        self._sockets.mkdir(mode=0o700, exist_ok=True)
+        self.home.give(self._sockets)
+        tried = self._sockets / f".s.PGSQL.{self.port}"
+        try:
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(tried))
+            tried.unlink()
+        except OSError:
+            return None
+        # Postgres takes the setting for a list.
+        return None if set(str(tried)) & set(',"') else self._sockets
 
     def _processes(self) -> list[int]:
         """List the processes whose working folder is the data folder: the server's, each one."""

@@ -149,7 +149,7 @@ class Stack:
         """Name the stack's own settings."""
         secrets = load_secrets(self.data_dir / "secrets.json", ["pepper", "links"])
         return {
-            "CUTOUT_DATABASE_URL": self.services.database_url,
+            "CUTOUT_DATABASE_URL": self.services.database_socket_url,
             "CUTOUT_REDIS_URL": self.services.redis_url,
             "CUTOUT_STORAGE_URL": (self.data_dir / "storage").as_uri(),
             "CUTOUT_BIND_HOST": HOST,

@@ -16,7 +16,10 @@ from typing import Any
 import asyncpg
 import pytest
 import redis
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from billing.db import make_engine
 from gateway.embedded import home as home_module
 from gateway.embedded import postgres as postgres_module
 from gateway.embedded.process import Child, EmbeddedError, Program, start_ticks, wait_gone
@@ -44,6 +47,17 @@ async def fetch(url: str, query: str) -> Any:
         return await connection.fetchval(query)
     finally:
         await connection.close()
+
+
+async def from_where(url: str) -> str:
+    """Tell by what way the server was reached by an engine that is made as a gateway's is."""
+    engine = make_engine(url)
+    try:
+        async with engine.connect() as connection:
+            address = await connection.scalar(text("SELECT host(inet_server_addr())"))
+    finally:
+        await engine.dispose()
+    return address or "socket"
 
 
 async def test_the_application_and_the_owner_each_have_a_role(services: Embedded) -> None:
@@ -120,6 +134,31 @@ async def test_an_orphaned_server_is_ended_by_the_next_start(folder: Path) -> No
         assert second.pids["postgres"] != forgotten.pid
         assert not forgotten.is_running()
         assert await fetch(second.database_url, "SELECT current_user") == "cutout"
+
+
+async def test_a_gateway_comes_by_a_socket_that_is_its_users_alone(folder: Path) -> None:
+    with Embedded(folder / "data", is_durable=False) as embedded:
+        assert await from_where(embedded.database_socket_url) == "socket"
+        sockets = (folder / "data" / "sockets").stat()
+        assert stat.S_IMODE(sockets.st_mode) == 0o700
+        with pytest.raises(DBAPIError, match="password authentication failed"):
+            await from_where(embedded.database_socket_url.replace("cutout:", "cutout:x"))
+        os.kill(embedded.pids["postgres"], signal.SIGKILL)
+        assert not wait_gone([embedded.pids["postgres"]], deadline_s=DEADLINE_S)
+        embedded.revive()
+        assert await from_where(embedded.database_socket_url) == "socket"
+        # What a crash leaves is in nobody's way.
+        (folder / "data" / "sockets" / ".s.PGSQL.1").touch()
+    with Embedded(folder / "data", is_durable=False) as embedded:
+        assert await from_where(embedded.database_socket_url) == "socket"
+        assert not (folder / "data" / "sockets" / ".s.PGSQL.1").exists()
+
+
+async def test_a_folder_too_deep_for_a_socket_is_served_by_tcp(folder: Path) -> None:
+    data_dir = folder / ("deep" * 20)
+    with Embedded(data_dir, is_durable=False) as embedded:
+        assert embedded.database_socket_url == embedded.database_url
+        assert await from_where(embedded.database_socket_url) == "127.0.0.1"
 
 
 def test_a_stale_pid_file_that_names_a_living_process_does_not_stop_the_start(folder: Path) -> None:
