@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from core.edge import CLUES
+from core.clues import CLUES
 
 NOISE = 0.25
 """On each clue in training, in deviations."""

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from core.edge import CLUES, Described, describe
+from core.clues import CLUES, Described, describe
 from training.photos import Plane
 
 PER_SCENE = 900
 FEWEST = 100
 DRAWN_ANYWAY, DRAWN_MOST = 0.1, 0.5
 """Odds of a pixel that the solver has right, and what its error adds to them at most."""
-ASIDE = 3
-"""Beside the clues: how far the network is heard there, the truth, the weight."""
+ASIDE = 2
+"""Beside the clues: the truth, the weight."""
 
 
 def read_scene(scene: NDArray[np.uint8]) -> tuple[Described, Plane]:
@@ -32,7 +32,7 @@ def read_scene(scene: NDArray[np.uint8]) -> tuple[Described, Plane]:
 
 
 def drawn(rng: Generator, scene: NDArray[np.uint8]) -> Plane:
-    """Return (n, CLUES + 3) of one scene."""
+    """Return (n, CLUES + 2) of one scene."""
     described, truth = read_scene(scene)
     if described.pixels.size < FEWEST:
         return np.empty((0, CLUES + ASIDE), np.float16)
@@ -42,12 +42,12 @@ def drawn(rng: Generator, scene: NDArray[np.uint8]) -> Plane:
     count = min(PER_SCENE, odds.size)
     taken = rng.choice(odds.size, count, p=odds)
     weight = 1 / (odds[taken] * odds.size)
-    rows = [described.clues[taken], described.openness[taken, None], true[taken, None]]
-    return np.concatenate([*rows, weight[:, None]], 1).astype(np.float16)
+    rows = [described.clues[taken], true[taken, None], weight[:, None]]
+    return np.concatenate(rows, 1).astype(np.float16)
 
 
 def edge_batches(seed: int, path: Path, count: int) -> Iterator[tuple[Plane, Plane]]:
-    """Yield batches without end: the clues; the matte, the openness, the truth and the weight."""
+    """Yield batches without end: the clues; the matte, the truth and the weight."""
     rng, rows = np.random.default_rng(seed), np.load(path)
     while True:
         some = rows[rng.integers(0, len(rows), count)].astype(np.float32)

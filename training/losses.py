@@ -9,21 +9,20 @@ RIGHT = 0.06
 
 
 def edge_loss(correction: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-    """Error of the mended matte, of pixels `told` as (matte, openness, truth, weight).
+    """Error of the mended matte, of pixels `told` as (matte, truth, weight).
 
     Squares above all: the solver is right nearly everywhere, and under absolute errors alone a
     network that changes nothing is hard to leave.
     """
-    matte, openness, truth, weight = told.unbind(1)
-    off = matte + openness * correction[:, 0] - truth
+    matte, truth, weight = told.unbind(1)
+    off = matte + correction[:, 0] - truth
     weight = weight * (1 + CARE * ((matte - truth).abs() < RIGHT))
     return (weight * (0.5 * off.abs() + 2 * off.square())).sum() / weight.sum()
 
 
 def lite_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Cross-entropy and error, heavier near the rim, and one minus the overlap."""
-    rows = functional.avg_pool2d(mask, (1, 15), 1, (0, 7))
-    near = 1 + 8 * (functional.avg_pool2d(rows, (15, 1), 1, (7, 0)) - mask).abs()
+    near = 1 + 8 * (functional.avg_pool2d(mask, 15, 1, 7) - mask).abs()
     guess = torch.sigmoid(logits)
     entropy = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     both = (guess * mask).sum((1, 2, 3))

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 
 import cv2
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import matting
-from core.edge import CLUES, EdgeNetwork, describe
+from core.clues import CLUES, describe
+from core.edge import EdgeNetwork
 from core.weights import EDGE, EMBEDDED_FOLDER
 
 SIDE_PX = 320
@@ -119,6 +121,27 @@ def test_threads_do_not_change_what_is_mended(network: EdgeNetwork) -> None:
     assert np.array_equal(network.mend(image, mask, mask), shared.mend(image, mask, mask))
 
 
+def small_strands(seed: int, at: tuple[int, int]) -> np.ndarray:
+    """Return the alpha of a small head of strands somewhere in the frame."""
+    alpha = np.zeros((SIDE_PX, SIDE_PX), np.float32)
+    small = cv2.resize(strands(seed, 3), (96, 96), interpolation=cv2.INTER_AREA)
+    alpha[at[0] : at[0] + 96, at[1] : at[1] + 96] = small
+    return alpha
+
+
+@pytest.mark.parametrize("at", [(0, 0), (71, 133), (224, 224)])
+def test_looking_only_around_what_is_in_doubt_changes_no_level(
+    network: EdgeNetwork, at: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = small_strands(4, at)
+    image, mask = picture(truth, 90, 160), soft(truth)
+    boxed = network.mend(image, mask, mask)
+    whole = partial(describe, margin_px=2 * SIDE_PX)
+    assert whole(image, mask, mask).frame == (slice(0, SIDE_PX), slice(0, SIDE_PX))
+    monkeypatch.setattr("core.edge.describe", whole)
+    assert np.abs(network.mend(image, mask, mask) - boxed).max() < 1 / 255
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
@@ -133,4 +156,4 @@ def test_any_picture_and_mask_are_described_in_finite_numbers(
     described = describe(image, coarse.reshape(size_px), alpha.reshape(size_px))
     assert described.clues.shape == (described.pixels.size, CLUES)
     assert np.isfinite(described.clues).all()
-    assert ((described.openness >= 0) & (described.openness <= 1)).all()
+    assert 0 <= described.heard <= 1

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from core.edge import CLUES
+from core.clues import CLUES
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
