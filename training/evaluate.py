@@ -21,10 +21,11 @@ from core.edge import EdgeNetwork
 from core.segmenter import HAZE
 from training import edge_run
 from training.coarse import guided
-from training.generate import scene
+from training.generate import compose, foreground, scene
 from training.label import EDGE_PX, Teacher
 from training.photos import Image, Plane
 from training.store import Store
+from training.surfaces import colour, shadowed
 
 SHEET_ROWS = 12
 SHEET_PX = 160
@@ -33,6 +34,10 @@ SETS = ("ccp", "humanseg290", "alphamatting27", "sod")
 MATTED_SETS = ("alphamatting27", "lemur")
 MATTED_EDGE_PX_MAX = 800
 PRODUCTS = 200
+GOODS = ("clothes", "grocery", "shop_", "food_", "azure", "coral")
+"""Sources of the pack that show things for sale."""
+WHITE_MIN = 225
+HALF = 0.5
 
 Judge = Callable[[Image], Plane]
 """A picture in, a mask (0..1) of its size out."""
@@ -78,6 +83,19 @@ def generated_products(count: int = PRODUCTS) -> Iterator[Case]:
     for index in range(count):
         image, alpha = scene(np.random.default_rng((99, index)), [], "solid")
         yield Case(f"product-{index}", image, alpha.astype(np.float32) / 255)
+
+
+def plain_products(count: int = PRODUCTS) -> Iterator[Case]:
+    """Yield generated products before one colour, every other one white; half cast a shadow."""
+    for index in range(count):
+        rng = np.random.default_rng((77, index))
+        thing = foreground(rng, [], "solid")
+        alpha = thing.alpha.astype(np.float32) / 255
+        shade = rng.uniform(WHITE_MIN, 255) if index % 2 else np.clip(colour(rng), 0, 255)
+        behind = np.full((*alpha.shape, 3), shade, np.float32)
+        if rng.random() < HALF:
+            behind = shadowed(rng, behind, alpha)
+        yield Case(f"plain-{index}", compose(thing.colours, alpha, behind), alpha)
 
 
 def student(weights: Path, threads: int) -> Judge:
@@ -147,7 +165,10 @@ def evaluate_lite(given: argparse.Namespace) -> None:
     sets = {name: list(read_set(given.eval / name)) for name in SETS}
     if given.store is not None:
         sets["held out of the pack"] = list(read_held_out(given.store))
+        goods = [case for case in sets["held out of the pack"] if case.name.startswith(GOODS)]
+        sets["goods of these"] = goods
     sets["generated products"] = list(generated_products())
+    sets["plain products"] = list(plain_products())
     print("| set | n | u2netp mean / median | ours mean / median | ratio |\n|---|---|---|---|---|")
     for name, cases in sets.items():
         print(judge_set(name.replace(" ", "-"), cases, judges, given.out), flush=True)

@@ -13,8 +13,9 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torch.nn import functional
 
-from core.edge import CLUES
+from core.clues import CLUES
 from training.edge_network import EdgeNet
 from training.lite_network import SEEN_PX, LiteNet
 
@@ -22,6 +23,11 @@ OPSET = 17
 SMALL_COUNT = 64
 """Tensors of fewer numbers stay fp32: biases and shapes weigh nothing."""
 DIFFERENCE_MAX = 0.02
+BLOBS = 6
+ORIGIN = (
+    "cutout-lite, Apache-2.0. Derived from u2netp (xuebinqin/U-2-Net, Apache-2.0, Copyright 2020 "
+    "Xuebin Qin), changed in structure and trained on; docs/models/cutout-lite.md says how."
+)
 
 
 class Delivered(nn.Module):
@@ -54,12 +60,19 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def _picture() -> torch.Tensor:
+    """Return soft blobs of colour: on noise a network's answer is noise, whatever its digits."""
+    blobs = torch.rand(1, 3, BLOBS, BLOBS, generator=torch.Generator().manual_seed(1))
+    size_px = (SEEN_PX, SEEN_PX)
+    return functional.interpolate(blobs, size_px, mode="bicubic").clamp(0, 1)
+
+
 def export(name: str, checkpoint: Path, out: Path) -> float:
     """Write `out` and return its largest difference from the network itself."""
     network: nn.Module = EdgeNet() if name == "edge" else LiteNet()
     network.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
     delivered = (network if name == "edge" else Delivered(network)).eval()
-    given = torch.rand(512, CLUES) if name == "edge" else torch.rand(1, 3, SEEN_PX, SEEN_PX)
+    given = torch.rand(512, CLUES) if name == "edge" else _picture()
     source, answer = ("clues", "correction") if name == "edge" else ("input", "alpha")
     torch.onnx.export(
         delivered,
@@ -72,7 +85,9 @@ def export(name: str, checkpoint: Path, out: Path) -> float:
         dynamo=False,
     )
     if name == "lite":
-        onnx.save(halve(onnx.load(str(out))), str(out))
+        model = halve(onnx.load(str(out)))
+        model.doc_string = ORIGIN
+        onnx.save(model, str(out))
     ort_session = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     got = ort_session.run([answer], {source: given.numpy()})[0]
     with torch.no_grad():

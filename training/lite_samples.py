@@ -5,6 +5,7 @@ smaller, cut off by the border or out of focus, and that the network is to leave
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,9 +19,17 @@ from training.pool import Pool
 from training.store import Store
 from training.surfaces import background, shadowed
 
-PHOTO_SHARE, CUT_SHARE = 0.6, 0.15
+PHOTO_SHARE, CUT_SHARE = 0.45, 0.15
 """Of the samples; the rest is composed from the pool of generated foregrounds."""
+HOLLOW_SHARE = 1.15
+HOLLOW_ODDS = 3.0
+"""The teacher fills rings and spectacles: what has holes is drawn so much oftener.
+
+A thing has holes where its outline, filled, is so many times its area.
+"""
 CUT_PX = 4
+CLEAR = 100
+"""An alpha above it, of 255, is seen."""
 SURE = (0.3, 0.7)
 """The teacher's mask is stretched from this span to 0..1: the student is not to learn its haze."""
 
@@ -61,7 +70,7 @@ def _placed(
     rng: Generator, colours: Plane, alpha: Plane, size_px: int, reach: float
 ) -> tuple[Plane, Plane]:
     """Put a thing somewhere into a square of `size_px`, `reach` of it long."""
-    rows, columns = np.nonzero(alpha > 100)
+    rows, columns = np.nonzero(alpha > CLEAR)
     if not len(rows):
         rows, columns = np.array([0, alpha.shape[0] - 1]), np.array([0, alpha.shape[1] - 1])
     extent = max(int(np.ptp(rows)), int(np.ptp(columns)), 8)
@@ -100,6 +109,18 @@ def _with_distractors(rng: Generator, pool: Pool, behind: Plane, reach: float) -
     return behind
 
 
+def hollow_odds(alphas: Plane) -> Plane:
+    """Return how often each of `alphas`, (n, h, w) uint8, is to be drawn; the sum is one."""
+    odds = np.ones(len(alphas))
+    for index, alpha in enumerate(alphas):
+        small = (alpha[::4, ::4] > CLEAR).astype(np.uint8)
+        outlines, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        filled = cv2.drawContours(np.zeros_like(small), outlines, -1, 1, cv2.FILLED)
+        if filled.sum() > HOLLOW_SHARE * max(1, small.sum()):
+            odds[index] = HOLLOW_ODDS
+    return odds / odds.sum()
+
+
 def _composite(
     rng: Generator, pool: Pool, photos: Sequence[Image], size_px: int, cut: tuple[Plane, Plane]
 ) -> tuple[Plane, Plane]:
@@ -132,11 +153,19 @@ def _developed(rng: Generator, image: Plane) -> Image:
     return out
 
 
-def lite_sample(
-    rng: Generator, store: Store, pool: Pool, photos: Sequence[Image], size_px: int
-) -> tuple[Plane, Plane]:
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What samples are made of: photographs with masks, things, how often each, backgrounds."""
+
+    store: Store
+    pool: Pool
+    odds: Plane
+    photos: Sequence[Image]
+
+
+def lite_sample(rng: Generator, supply: Supply, size_px: int) -> tuple[Plane, Plane]:
     """Return the picture (3, size/2, size/2) 0..1 and the mask (1, size, size) 0..1."""
-    kind = rng.random()
+    store, pool, kind = supply.store, supply.pool, rng.random()
     if kind < PHOTO_SHARE:
         image, mask = _from_photo(rng, store, size_px)
     else:
@@ -145,9 +174,9 @@ def lite_sample(
             alpha = (np.clip(sharpened(store.masks[index]) * 1.3 - 0.3, 0, 1) * 255).astype("u1")
             cut = np.asarray(store.images[index]), alpha
         else:
-            index = int(rng.integers(len(pool.alphas)))
+            index = int(rng.choice(len(supply.odds), p=supply.odds))
             cut = np.asarray(pool.colours[index]), np.asarray(pool.alphas[index])
-        image, mask = _composite(rng, pool, photos, size_px, cut)
+        image, mask = _composite(rng, pool, supply.photos, size_px, cut)
     seen_px = (size_px // DETAIL, size_px // DETAIL)
     image = cv2.resize(image, seen_px, interpolation=cv2.INTER_AREA)
     planes = _developed(rng, image).astype(np.float32).transpose(2, 0, 1) / 255
@@ -158,7 +187,8 @@ def lite_batches(
     seed: int, folders: tuple[Path, Path], photos: Sequence[Image], count: int, size_px: int
 ) -> Iterator[tuple[Plane, Plane]]:
     """Yield batches of `count` samples without end, from the store and the pool in `folders`."""
-    store, pool, rng = Store.open(folders[0]), Pool.open(folders[1]), np.random.default_rng(seed)
+    pool, rng = Pool.open(folders[1]), np.random.default_rng(seed)
+    supply = Supply(Store.open(folders[0]), pool, hollow_odds(pool.alphas), photos)
     while True:
-        samples = [lite_sample(rng, store, pool, photos, size_px) for _ in range(count)]
+        samples = [lite_sample(rng, supply, size_px) for _ in range(count)]
         yield np.stack([s[0] for s in samples]), np.stack([s[1] for s in samples])

@@ -134,7 +134,7 @@ def test_a_uniform_answer_is_no_subject(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 90, 3), (2000, 21, 3)])
 def test_any_shape_of_picture_is_segmented(shape: tuple[int, ...], lite: Segmenter) -> None:
     mask = lite.segment(np.full(shape, 90, np.uint8)).mask
-    assert mask.shape == (256, 256)
+    assert mask.shape == (384, 384)
     assert mask.min() >= 0
     assert mask.max() <= 1
 
