@@ -141,8 +141,9 @@ async def on_connections(
     make: Callable[[asyncpg.Connection], Till], url: str, clients: int
 ) -> AsyncIterator[list[Till]]:
     # asyncpg takes the address that a URL has first; SQLAlchemy, as libpq, the socket's folder.
-    folders = parse_qs(urlsplit(url).query).get("host", [None])
-    connections = [await asyncpg.connect(url, host=folders[0]) for _ in range(clients)]
+    parts = urlsplit(url)
+    where = {"host": parse_qs(parts.query).get("host", [None])[0], "port": parts.port}
+    connections = [await asyncpg.connect(url, **where) for _ in range(clients)]
     yield [make(connection) for connection in connections]
     for connection in connections:
         await connection.close()
