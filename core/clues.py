@@ -71,7 +71,17 @@ def describe(
     alpha: Plane,
     margin_px: int = FRAME_MARGIN_PX,
 ) -> Described:
-    """Find the pixels in doubt and say about them what the network wants to know."""
+    """Find the pixels in doubt and say about them what the network wants to know.
+
+    Args:
+        guide: (h, w, 3) uint8 sRGB, the picture at the solving size.
+        coarse: (h, w) float32, 0..1, the network's mask at that size.
+        alpha: (h, w) float32, 0..1, the solved matte.
+        margin_px: what is looked at beyond the pixels in doubt.
+
+    Returns:
+        Nothing in doubt, or a mask that is not to be mended: no pixels.
+    """
     doubt = _in_doubt(coarse, alpha)
     heard = _heard(coarse, doubt)
     if heard == 0:
@@ -258,7 +268,7 @@ def _seen(part: _Part, posterior: Plane, whole: _Whole) -> tuple[Plane, list[Pla
     """Compare each pixel with the sure colours nearby, and look at what is around it.
 
     Returns:
-        What is known of each pixel in doubt, (n, 20); planes a quarter as wide, four to each.
+        What is known of each pixel in doubt, (n, 21); planes a quarter as wide, four to each.
     """
     picture = with_ones(part.guide)
     squares = cv2.multiply(picture, picture)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import skimage.data
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
@@ -20,6 +21,10 @@ from billing.db import SessionFactory, make_engine, make_sessions
 from gateway.embedded.services import Embedded
 from gateway.settings import Settings
 from migrations.run import upgrade
+
+# How long an example takes is the machine's affair: a busy one must not find what is not there.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea")
 JPEG_QUALITY = 92

@@ -10,7 +10,7 @@ NOISE = 0.25
 
 
 class EdgeNet(nn.Module):
-    """The clues of core/edge.py about a pixel -> a correction of the solved matte there.
+    """The clues of core/clues.py about a pixel -> a correction of the solved matte there.
 
     It starts as the solver (its last layer is zero) and learns where not to trust it. What is said
     of a whole picture is alike for all its pixels and could be learned by heart: hence the noise.

@@ -64,8 +64,7 @@ def _edge_network(given: argparse.Namespace) -> nn.Module:
 
 def _lite_network(given: argparse.Namespace) -> nn.Module:
     network = LiteNet()
-    if given.start is not None:
-        warm_start.load(network, given.start)
+    warm_start.load(network, given.start)
     return network
 
 
@@ -210,7 +209,7 @@ def parse() -> argparse.Namespace:
     arguments.add_argument("--pixels", type=Path, help="edge: from edge_pixels.py")
     arguments.add_argument("--pool", type=Path, default=None, help="lite: from generate.py")
     arguments.add_argument("--store", type=Path, default=None, help="lite: from store.py")
-    arguments.add_argument("--start", type=Path, default=None, help="lite: u2netp.onnx")
+    arguments.add_argument("--start", type=Path, default=None, help="lite: u2netp.onnx, always")
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--steps", type=int, default=4000)
     arguments.add_argument("--batch", type=int, default=16)
@@ -219,7 +218,10 @@ def parse() -> argparse.Namespace:
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--workers", type=int, default=1)
     arguments.add_argument("--threads", type=int, default=2)
-    return arguments.parse_args()
+    given = arguments.parse_args()
+    if given.network == "lite" and given.start is None:
+        arguments.error("lite has no other start than u2netp.onnx: --start")
+    return given
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, settings
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,10 +12,6 @@ from billing import accounts, ledger
 from billing.db import SessionFactory
 from billing.keys import KeyHasher
 from billing.tables import CreditGrant, LedgerEntry, LedgerTxn
-
-# How long an example takes is the machine's affair: a busy one must not find what is not there.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
 
 JANUARY_31 = datetime(2025, 1, 31, 12, 0, tzinfo=UTC)
 """When most accounts of these tests begin: the day that shows what months are made of."""

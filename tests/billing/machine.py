@@ -50,7 +50,7 @@ Work = Callable[[AsyncSession], Awaitable[Any]]
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Seventeen rules over one account; subclasses give it a loop and a database."""
+    """Eighteen rules over one account; subclasses give it a loop and a database."""
 
     runner: asyncio.Runner
     sessions: SessionFactory
