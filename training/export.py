@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from core.clues import CLUES
 from training.edge_network import EdgeNet
-from training.lite_network import SEEN_PX, LiteNet
+from training.lite_network import LiteNet
+from training.lite_samples import SEEN_PX
 
 OPSET = 17
 SMALL_COUNT = 64

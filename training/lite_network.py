@@ -12,11 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from training.lite_samples import DETAIL
+
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INNER, OUTER = 16, 64
-SEEN_PX, ANSWERED_PX = 192, 384
-DETAIL = 2
-"""The answer is so many times as large as what is seen."""
 
 
 class Step(nn.Sequential):

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.random import Generator
 
 from training.generate import compose
-from training.lite_network import DETAIL
 from training.photos import Image, Plane
 from training.pool import Pool
 from training.store import Store
 from training.surfaces import background, shadowed
 
+SEEN_PX, DETAIL = 192, 2
+"""What the network sees; its answer is so many times as large."""
+ANSWERED_PX = SEEN_PX * DETAIL
 PHOTO_SHARE, CUT_SHARE = 0.45, 0.15
 """Of the samples; the rest is composed from the pool of generated foregrounds."""
 HOLLOW_SHARE = 1.15

@@ -22,8 +22,8 @@ from training import warm_start
 from training.edge_network import EdgeNet
 from training.edge_pixels import edge_batches
 from training.generate import read_backgrounds
-from training.lite_network import ANSWERED_PX, LiteNet
-from training.lite_samples import lite_batches
+from training.lite_network import LiteNet
+from training.lite_samples import ANSWERED_PX, lite_batches
 from training.losses import edge_loss, lite_loss
 from training.photos import Image, Plane
 

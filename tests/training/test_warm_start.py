@@ -18,7 +18,8 @@ def test_untrained_it_sees_what_u2netp_sees(slice_of_pack: Path, shared: Path) -
 
     from training import warm_start  # noqa: PLC0415
     from training.label import Teacher  # noqa: PLC0415
-    from training.lite_network import SEEN_PX, LiteNet  # noqa: PLC0415
+    from training.lite_network import LiteNet  # noqa: PLC0415
+    from training.lite_samples import SEEN_PX  # noqa: PLC0415
     from training.photos import read_manifest  # noqa: PLC0415
 
     weights = shared / "models" / "u2netp.onnx"
