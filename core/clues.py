@@ -80,7 +80,7 @@ def describe(
         margin_px: what is looked at beyond the pixels in doubt.
 
     Returns:
-        Nothing in doubt, or a mask that is not to be mended: no pixels.
+        No pixels where nothing is in doubt, or where the mask is not to be mended.
     """
     doubt = _in_doubt(coarse, alpha)
     heard = _heard(coarse, doubt)
