@@ -47,6 +47,7 @@ LOADS: Final = (
     Load("direct", 1000, 8),
     Load("ledger", 1000, 8),
     Load("cutout", 1000, 8),
+    Load("cutout", 1000, 2),
     Load("direct", 10, 8),
     Load("direct", 1000, 16),
     Load("floor", 1000, 8),

@@ -73,8 +73,9 @@ def test_the_facts_are_true(up: Up) -> None:
     assert account["plan"] == "growth"
     assert account["credits"]["available"] == 50_000
     assert account["limits"]["rate_per_minute"] == 6_000
+    # The file of facts is there before the page of them is printed.
+    wait_until(lambda: "6,000 calls a minute" in up.log_path.read_text(), RESTART_DEADLINE_S)
     printed, port = up.log_path.read_text(), httpx.URL(facts["url"]).port
-    assert "6,000 calls a minute" in printed
     assert (f"port 8000 is taken, using {port}" in printed) == (port != 8000)
     assert set(facts["pids"]) == {"up", "postgres", "valkey", "gateway", "worker"}
     assert all(is_running(pid) for pid in facts["pids"].values())
