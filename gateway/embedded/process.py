@@ -146,14 +146,16 @@ def start_ticks(pid: int) -> int | None:
     """Look up when a process started, which tells it from a later one of the same pid.
 
     Returns:
-        Clock ticks since boot; None if no such process runs (a zombie does not run).
+        Clock ticks since boot; None if no such process runs. A zombie does not run, unless it is
+        only the first thread that has ended: the others still hold the files and the ports.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    state, *numbers = stat.rpartition(")")[2].split()
+    threads, ticks = int(numbers[16]), int(numbers[18])
+    return None if state in "ZX" and threads <= 1 else ticks
 
 
 def end_leftover(pid_path: Path) -> None:

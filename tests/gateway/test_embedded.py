@@ -24,6 +24,7 @@ from gateway.embedded import home as home_module
 from gateway.embedded import postgres as postgres_module
 from gateway.embedded.process import Child, EmbeddedError, Program, start_ticks, wait_gone
 from gateway.embedded.services import Embedded, is_locked
+from tests.gateway.cli.stack import wait_until
 
 DEADLINE_S = 10.0
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends the services to another")
@@ -260,6 +261,24 @@ def test_a_child_left_by_an_earlier_run_is_ended_by_the_next(tmp_path: Path) -> 
         assert child.is_running()
     finally:
         child.stop()
+
+
+def test_a_process_runs_until_its_last_thread_has_ended() -> None:
+    code = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        stat_path = Path(f"/proc/{process.pid}/stat")
+        wait_until(lambda: ") Z " in stat_path.read_text(), DEADLINE_S)
+        assert process.poll() is None
+        assert start_ticks(process.pid) is not None
+    finally:
+        process.kill()
+        process.wait()
+    assert start_ticks(process.pid) is None
 
 
 def test_a_stranger_with_a_noted_pid_is_left_alone(tmp_path: Path) -> None:
