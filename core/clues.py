@@ -127,7 +127,8 @@ def _heard(coarse: Plane, doubt: NDArray[np.bool_]) -> float:
     """Return how far a mask may be mended at all: 1, or less if it is sharp nearly everywhere."""
     slope_x = cv2.Sobel(coarse, cv2.CV_32F, 1, 0, scale=1 / 8)
     slope_y = cv2.Sobel(coarse, cv2.CV_32F, 0, 1, scale=1 / 8)
-    steep = cv2.blur(cv2.dilate(cv2.magnitude(slope_x, slope_y), _square(2)), (5, 5))
+    slope = np.sqrt(slope_x * slope_x + slope_y * slope_y)
+    steep = cv2.blur(cv2.dilate(slope, _square(2)), (5, 5))
     share = float((steep[doubt] > SHARP).mean()) if doubt.any() else 0.0
     return float(np.clip((DRAWN_TO - share) / (DRAWN_TO - DRAWN_FROM), 0, 1))
 

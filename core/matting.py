@@ -119,7 +119,9 @@ def _sharpness(mask: Mask, size_px: tuple[int, int]) -> Plane:
     """Return the steepest slope of the mask nearby, per network pixel, at the solving size."""
     slope_x = cv2.Sobel(mask, cv2.CV_32F, 1, 0, scale=1 / 8)
     slope_y = cv2.Sobel(mask, cv2.CV_32F, 0, 1, scale=1 / 8)
-    steepest = cv2.dilate(cv2.magnitude(slope_x, slope_y), np.ones((5, 5), np.uint8))
+    # Not cv2.magnitude: its last bit follows from where in memory the planes happen to lie.
+    slope = np.sqrt(slope_x * slope_x + slope_y * slope_y)
+    steepest = cv2.dilate(slope, np.ones((5, 5), np.uint8))
     return np.asarray(cv2.resize(cv2.blur(steepest, (5, 5)), size_px))
 
 
