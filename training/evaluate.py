@@ -34,8 +34,8 @@ SETS = ("ccp", "humanseg290", "alphamatting27", "sod")
 MATTED_SETS = ("alphamatting27", "lemur")
 MATTED_EDGE_PX_MAX = 800
 PRODUCTS = 200
-GOODS = ("clothes", "grocery", "shop_", "food_", "azure", "coral")
-"""Sources of the pack that show things for sale."""
+PLAIN_GOODS = Path(__file__).parent / "plain_goods.txt"
+"""The names of the held-out photographs that show goods before plain grounds."""
 WHITE_MIN = 225
 HALF = 0.5
 
@@ -75,7 +75,7 @@ def read_held_out(store: Path) -> Iterator[Case]:
     kept = Store.open(store, "holdout")
     for index in range(len(kept.masks)):
         truth = np.asarray(kept.masks[index]).astype(np.float32) / 255
-        yield Case(f"{kept.sources[index]}-{index}", np.asarray(kept.images[index]), truth)
+        yield Case(kept.names[index], np.asarray(kept.images[index]), truth)
 
 
 def generated_products(count: int = PRODUCTS) -> Iterator[Case]:
@@ -165,8 +165,10 @@ def evaluate_lite(given: argparse.Namespace) -> None:
     sets = {name: list(read_set(given.eval / name)) for name in SETS}
     if given.store is not None:
         sets["held out of the pack"] = list(read_held_out(given.store))
-        goods = [case for case in sets["held out of the pack"] if case.name.startswith(GOODS)]
-        sets["goods of these"] = goods
+        plain = PLAIN_GOODS.read_text(encoding="utf-8").split("\n")
+        sets["plain goods of these"] = [
+            case for case in sets["held out of the pack"] if case.name in plain
+        ]
     sets["generated products"] = list(generated_products())
     sets["plain products"] = list(plain_products())
     print("| set | n | u2netp mean / median | ours mean / median | ratio |\n|---|---|---|---|---|")

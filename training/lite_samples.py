@@ -12,17 +12,18 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from training.generate import compose
+from training.generate import compose, foreground
 from training.photos import Image, Plane
 from training.pool import Pool
 from training.store import Store
-from training.surfaces import background, shadowed
+from training.surfaces import background, plain, shadowed
 
 SEEN_PX, DETAIL = 192, 2
 """What the network sees; its answer is so many times as large."""
 ANSWERED_PX = SEEN_PX * DETAIL
-PHOTO_SHARE, CUT_SHARE = 0.45, 0.15
-"""Of the samples; the rest is composed from the pool of generated foregrounds."""
+PHOTO_SHARE, CUT_SHARE, PRODUCT_SHARE = 0.4, 0.15, 0.2
+"""Of the samples: photographs, what is cut out of them, products generated on the spot before a
+plain ground. The rest is composed from the pool of generated foregrounds."""
 HOLLOW_SHARE = 1.15
 HOLLOW_ODDS = 3.0
 """The teacher fills rings and spectacles: what has holes is drawn so much oftener.
@@ -135,6 +136,21 @@ def _composite(
     return compose(shown, seen, behind), seen
 
 
+def _product(rng: Generator, photos: Sequence[Image], size_px: int) -> tuple[Plane, Plane]:
+    """Stand a new thing alone before one colour or soft light, more often than not in its shadow.
+
+    What it teaches is in such pictures only: that a shadow as dark as the thing is none of it, and
+    that a print or a part in the ground's own colour is no hole.
+    """
+    thing = foreground(rng, photos, "solid")
+    reach = float(rng.uniform(0.5, 1.0))
+    shown, seen = _placed(rng, thing.colours, thing.alpha, size_px, reach)
+    behind = np.clip(plain(rng, size_px, rng.random()), 0, 255).astype(np.float32)
+    if rng.random() < 0.7:
+        behind = shadowed(rng, behind, seen)
+    return compose(shown, seen, behind), seen
+
+
 def _developed(rng: Generator, image: Plane) -> Image:
     """Exposure, saturation, blur, noise, JPEG."""
     developed: Plane = image.astype(np.float32)
@@ -170,8 +186,10 @@ def lite_sample(rng: Generator, supply: Supply, size_px: int) -> tuple[Plane, Pl
     store, pool, kind = supply.store, supply.pool, rng.random()
     if kind < PHOTO_SHARE:
         image, mask = _from_photo(rng, store, size_px)
+    elif kind < PHOTO_SHARE + PRODUCT_SHARE:
+        image, mask = _product(rng, supply.photos, size_px)
     else:
-        if kind < PHOTO_SHARE + CUT_SHARE:
+        if kind < PHOTO_SHARE + PRODUCT_SHARE + CUT_SHARE:
             index = int(rng.integers(len(store.masks)))
             alpha = (np.clip(sharpened(store.masks[index]) * 1.3 - 0.3, 0, 1) * 255).astype("u1")
             cut = np.asarray(store.images[index]), alpha

@@ -14,11 +14,11 @@ from training.photos import Image, Photo, difference_hash, has_twin, read_manife
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """(N, 320, 320, 3) RGB and (N, 320, 320) teacher masks, uint8, and the source of each."""
+    """(N, 320, 320, 3) RGB and (N, 320, 320) teacher masks, uint8, and the name of each."""
 
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
-    sources: list[str]
+    names: list[str]
 
     @classmethod
     def open(cls, folder: Path, part: str = "train") -> "Store":
@@ -26,7 +26,7 @@ class Store:
         return cls(
             np.load(folder / f"{part}_images.npy", mmap_mode="r"),
             np.load(folder / f"{part}_masks.npy", mmap_mode="r"),
-            (folder / f"{part}_sources.txt").read_text(encoding="utf-8").split(),
+            (folder / f"{part}_names.txt").read_text(encoding="utf-8").split(),
         )
 
 
@@ -46,8 +46,8 @@ def write(part: str, photos: list[Photo], masks: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / f"{part}_images.npy", images)
     np.save(out / f"{part}_masks.npy", answers)
-    names = "\n".join(photo.source for photo in photos)
-    (out / f"{part}_sources.txt").write_text(names + "\n", encoding="utf-8")
+    names = "".join(f"{photo.name}\n" for photo in photos)
+    (out / f"{part}_names.txt").write_text(names, encoding="utf-8")
 
 
 def without_twins(photos: list[Photo], held_out: list[Photo]) -> list[Photo]:

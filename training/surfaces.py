@@ -69,20 +69,28 @@ def texture(rng: Generator, size_px: int, photos: Sequence[Image]) -> Plane:
     return np.clip(surface, 0, 255).astype(np.float32)
 
 
+PLAIN_SHARE = 0.34
+"""Of the backgrounds."""
+
+
+def plain(rng: Generator, size_px: int, kind: float) -> Plane:
+    """Return a ground for wares: near-white, one colour, or studio light, as `kind` (0..1) says."""
+    if kind * PLAIN_SHARE < 0.12:
+        return np.full((size_px, size_px, 3), rng.uniform(215, 255))
+    if kind * PLAIN_SHARE < 0.22:
+        return np.ones((size_px, size_px, 3)) * colour(rng)
+    place = np.mgrid[0:size_px, 0:size_px].astype(np.float32) / size_px - 0.5
+    spot = rng.normal(0, 0.15, 2)[:, None, None]
+    fall = 1 - rng.uniform(0.2, 1.4) * np.sum((place - spot) ** 2, axis=0)
+    light = colour(rng) if rng.random() < 0.5 else np.full(3, rng.uniform(120, 255))
+    return np.asarray(fall[..., None] * light)
+
+
 def background(rng: Generator, size_px: int, photos: Sequence[Image]) -> Plane:
     """Return what stands behind: plain, studio light, wall and table, texture or photograph."""
     kind = rng.random()
-    if kind < 0.12:
-        behind = np.full((size_px, size_px, 3), rng.uniform(215, 255))
-    elif kind < 0.22:
-        behind = np.ones((size_px, size_px, 3)) * colour(rng)
-    elif kind < 0.34:
-        place = np.mgrid[0:size_px, 0:size_px].astype(np.float32) / size_px - 0.5
-        spot = rng.normal(0, 0.15, 2)[:, None, None]
-        fall = 1 - rng.uniform(0.2, 1.4) * np.sum((place - spot) ** 2, axis=0)
-        behind = fall[..., None] * (
-            colour(rng) if rng.random() < 0.5 else np.full(3, rng.uniform(120, 255))
-        )
+    if kind < PLAIN_SHARE:
+        behind = plain(rng, size_px, kind / PLAIN_SHARE)
     elif kind < 0.44:
         behind, level = texture(rng, size_px, photos).copy(), int(size_px * rng.uniform(0.3, 0.85))
         behind[level:] = texture(rng, size_px, photos)[level:]
