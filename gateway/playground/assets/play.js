@@ -271,38 +271,23 @@ part("key-form").addEventListener("submit", (event) => {
 
 // ---- Background, view, zoom.
 
-let groundUrl = "";
+const groundPicture = new GroundPicture(
+  { file: part("ground-file"), pick: part("ground-pick"), said: part("ground-said") },
+  () => chooseGround(),
+);
 
 function chooseGround() {
   const { value } = document.querySelector("[name=ground]:checked");
   part("ground-colour").hidden = value !== "colour";
-  part("ground-pick").hidden = part("ground-file").disabled = value !== "picture";
-  part("ground-said").hidden = true;
-  if (value === "picture" && groundUrl) viewer.setGround("transparent", groundUrl);
-  else if (value !== "picture") viewer.setGround(value === "colour" ? part("ground-colour").value : value);
-  if (value === "picture" && !groundUrl) part("ground-file").click();
+  if (value !== "picture") viewer.setGround(value === "colour" ? part("ground-colour").value : value);
+  else if (groundPicture.url) viewer.setGround("transparent", groundPicture.url);
+  groundPicture.choose(value === "picture");
 }
 
 part("grounds").addEventListener("change", (event) => {
   if (event.target.name === "ground") chooseGround();
 });
 part("ground-colour").addEventListener("input", chooseGround);
-part("ground-file").addEventListener("change", async (event) => {
-  const [file] = event.target.files;
-  event.target.value = "";
-  if (!file) return;
-  const url = URL.createObjectURL(file);
-  try {
-    await Object.assign(new Image(), { src: url }).decode();
-  } catch {
-    URL.revokeObjectURL(url);
-    part("ground-said").hidden = false;
-    return;
-  }
-  if (groundUrl) URL.revokeObjectURL(groundUrl);
-  groundUrl = url;
-  chooseGround();
-});
 for (const input of document.querySelectorAll("[name=view]")) {
   input.addEventListener("change", () => viewer.setView(input.value));
 }
