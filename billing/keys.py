@@ -344,16 +344,6 @@ async def revoke_key(db: AsyncSession, api_key_id: UUID, *, actor: str, reason: 
     await _audit(db, key, "key.revoke", actor=actor, reason=reason)
 
 
-async def list_keys(db: AsyncSession, account_id: UUID) -> list[ApiKey]:
-    return list(
-        await db.scalars(
-            select(ApiKey)
-            .where(ApiKey.account_id == account_id)
-            .order_by(ApiKey.created_at, ApiKey.id)
-        )
-    )
-
-
 async def _lock_key(db: AsyncSession, api_key_id: UUID) -> ApiKey:
     key = await db.scalar(
         select(ApiKey)

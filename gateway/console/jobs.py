@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import load_only
 
 from billing.db import SessionFactory
-from billing.keys import list_keys
+from billing.key_lists import keys_among
 from gateway.console.places import place_of
 from gateway.console.thumbnails import MEDIA_TYPE, is_drawable, thumbnail_of
 from gateway.console.visitor import Visitor, shown
@@ -64,7 +64,7 @@ class JobsController(Controller):
         state = query.get("state", "")
         async with sessions() as db:
             jobs = await _newest(db, visitor.account_id, query)
-            keys = {key.id: key for key in await list_keys(db, visitor.account_id)}
+            keys = await keys_among(db, visitor.account_id, [job.api_key_id for job in jobs])
         names = {key_id: key.name or shown(key) for key_id, key in keys.items()}
         return page(
             "console/jobs.html",
@@ -90,7 +90,7 @@ class JobsController(Controller):
     ) -> Response[str]:
         async with sessions() as db:
             job = await _own(db, visitor, job_id)
-            keys = {key.id: key for key in await list_keys(db, visitor.account_id)}
+            keys = await keys_among(db, visitor.account_id, [job.api_key_id])
         return page(
             "console/job.html",
             visitor=visitor,

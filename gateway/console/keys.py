@@ -1,6 +1,6 @@
 """The account's keys: listed, made, rotated, revoked, as far as the signed-in key reaches."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -15,10 +15,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.db import SessionFactory
-from billing.keys import create_key, end_of, has_ended, list_keys, revoke_key, rotate_key
+from billing.key_lists import count_keys, ended_keys, living_keys
+from billing.keys import create_key, end_of, has_ended, revoke_key, rotate_key
 from billing.periods import live_subscription
 from billing.tables import ApiKey, KeyBudget, PlanVersion
 from gateway.console.guard import SIGN_IN
+from gateway.console.places import page_of
 from gateway.console.powers import LABELS, Hands, kinds_for, order_of
 from gateway.console.sessions import ConsoleSessions
 from gateway.console.visitor import Visitor, shown
@@ -28,6 +30,8 @@ from gateway.web.refusals import ActRefusedError, FormError, MissingPageError
 HERE: Final = "/console/keys"
 KEYS_MAX: Final = 100
 """That live, of one account."""
+ENDED_SHOWN: Final = 10
+ENDED_A_PAGE: Final = 50
 GRACES: Final = {
     "24": "24 hours",
     "1": "1 hour",
@@ -69,13 +73,43 @@ class KeysController(Controller):
         sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:
         async with sessions() as db:
-            keys = await _listed(db, visitor)
+            counts = await count_keys(db, visitor.account_id)
+            living = await living_keys(db, visitor.account_id)
+            ended = await ended_keys(db, visitor.account_id, rows_max=ENDED_SHOWN)
+            listed = await _listed(db, visitor, [*living, *ended])
         return page(
             "console/keys.html",
             visitor=visitor,
             done=DONE.get(request.query_params.get("done", ""), ""),
-            living=[listed for listed in keys if listed.is_living],
-            ended=[listed for listed in keys if not listed.is_living],
+            counts=counts,
+            living=listed[: len(living)],
+            ended=listed[len(living) :],
+        )
+
+    @get("/ended")
+    async def show_ended(
+        self,
+        request: Request[Any, Any, Any],
+        visitor: NamedDependency[Visitor],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Response[str]:
+        number = page_of(request.query_params.get("page", ""))
+        passed = (number - 1) * ENDED_A_PAGE
+        async with sessions() as db:
+            count = (await count_keys(db, visitor.account_id)).ended
+            keys = await ended_keys(
+                db, visitor.account_id, rows_max=ENDED_A_PAGE, rows_passed=passed
+            )
+            listed = await _listed(db, visitor, keys)
+        last = passed + len(listed)
+        return page(
+            "console/keys_ended.html",
+            visitor=visitor,
+            count=count,
+            listed=listed,
+            older=f"{HERE}/ended?page={number + 1}" if listed and last < count else "",
+            newer=f"{HERE}/ended?page={number - 1}" if number > 1 else "",
+            note=f"{passed + 1:,} to {last:,} of {count:,}" if listed else "",
         )
 
     @get("/new", opt={"scope": "admin"}, sync_to_thread=False)
@@ -238,8 +272,7 @@ def _made(
 async def _check_room(db: AsyncSession, visitor: Visitor, new_id: UUID) -> None:
     if await db.get(ApiKey, new_id) is not None:
         raise ActRefusedError(SENT_BEFORE)
-    listed = await _listed(db, visitor)
-    if sum(one.is_living for one in listed) >= KEYS_MAX:
+    if (await count_keys(db, visitor.account_id)).living >= KEYS_MAX:
         raise ActRefusedError(f"An account has at most {KEYS_MAX} keys. Revoke one first.")
 
 
@@ -263,18 +296,17 @@ async def _hands(db: AsyncSession, visitor: Visitor) -> Hands:
     return Hands(visitor, await db.get_one(PlanVersion, subscription.plan_version_id))
 
 
-async def _listed(db: AsyncSession, visitor: Visitor) -> list[ListedKey]:
-    """List all keys of the account, the last used first."""
+async def _listed(db: AsyncSession, visitor: Visitor, keys: Sequence[ApiKey]) -> list[ListedKey]:
+    """Tell of each key what it has spent, and what the visitor's may do to it."""
     hands = await _hands(db, visitor)
     now = (await db.execute(select(func.clock_timestamp()))).scalar_one()
     subscription = await live_subscription(db, visitor.account_id)
-    keys = await list_keys(db, visitor.account_id)
     spent = select(KeyBudget).where(
         KeyBudget.api_key_id.in_([key.root_id or key.id for key in keys]),
         KeyBudget.period_start == (subscription.period_start if subscription else None),
     )
     used = {budget.api_key_id: budget.used for budget in await db.scalars(spent)}
-    listed = [
+    return [
         ListedKey(
             key=key,
             shown=shown(key),
@@ -286,4 +318,3 @@ async def _listed(db: AsyncSession, visitor: Visitor) -> list[ListedKey]:
         )
         for key in keys
     ]
-    return sorted(listed, key=lambda one: one.key.last_used_at or one.key.created_at, reverse=True)

@@ -11,7 +11,7 @@ from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 
 from billing.db import SessionFactory
-from billing.keys import list_keys
+from billing.key_lists import keys_among
 from billing.spreadsheet import safe_cell
 from billing.usage import UsageLine, usage
 from gateway.console.overview import by_day
@@ -84,8 +84,8 @@ async def _read(
     """Give the lines, and what to call each key."""
     async with sessions() as db:
         lines = await usage(db, visitor.account_id, since=days.since, until=days.until)
-        keys = await list_keys(db, visitor.account_id)
-    return lines, {key.id: (key.name or "unnamed", shown(key)) for key in keys}
+        keys = await keys_among(db, visitor.account_id, {line.api_key_id for line in lines})
+    return lines, {key_id: (key.name or "unnamed", shown(key)) for key_id, key in keys.items()}
 
 
 def _shares(lines: Sequence[UsageLine], name_of: Callable[[UsageLine], Name]) -> list[Share]:

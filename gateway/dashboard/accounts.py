@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import acts, directory, notes, portfolio
 from billing.db import SessionFactory, transact
 from billing.directory import PAGE_ROWS, SORTS, STATUSES, Search
-from billing.keys import PREFIXES, list_keys
+from billing.key_lists import KeyCounts, count_keys, ended_keys, living_keys
+from billing.keys import PREFIXES
 from billing.periods import catch_up
 from billing.portfolio import AccountFacts
 from billing.standing import standing_of
@@ -33,7 +34,9 @@ from gateway.webhooks.deliveries import deliveries_of
 LINES_SHOWN: Final = 15
 LINES_A_PAGE: Final = 100
 ROWS_SHOWN: Final = 10
-KEYS_SHOWN_MAX: Final = 100
+ENDED_KEYS_SHOWN: Final = 5
+ENDED_KEYS_A_PAGE: Final = 50
+PAGE_MAX: Final = 1_000_000
 USAGE_DAYS: Final = 30
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_OFF: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -140,6 +143,33 @@ class AccountsController(Controller):
             newer=address(here, asked, before="") if before is not None else "",
         )
 
+    @get("/{account_id:uuid}/keys")
+    async def show_ended_keys(
+        self,
+        request: Request[Any, Any, Any],
+        account_id: FromPath[UUID],
+        staff: NamedDependency[Staff],
+        sessions: NamedDependency[SessionFactory],
+    ) -> Response[str]:
+        query = request.query_params.dict()
+        number = _page_in({name: str(values[-1]) for name, values in query.items()})
+        account = await _account(sessions, account_id)
+        passed = (number - 1) * ENDED_KEYS_A_PAGE
+        async with sessions() as db:
+            count = (await count_keys(db, account_id)).ended
+            keys = await ended_keys(db, account_id, rows_max=ENDED_KEYS_A_PAGE, rows_passed=passed)
+        here, last = f"{HERE}/{account_id}/keys", passed + len(keys)
+        return page(
+            "dashboard/account_keys.html",
+            staff=staff,
+            account=account,
+            keys=_with_states(keys, datetime.now(UTC)),
+            count=count,
+            older=f"{here}?page={number + 1}" if keys and last < count else "",
+            newer=f"{here}?page={number - 1}" if number > 1 else "",
+            note=f"{passed + 1:,} to {last:,} of {count:,}" if keys else "",
+        )
+
     @post("/{account_id:uuid}/notes", opt={"role": "support"}, status_code=303)
     async def add_note(
         self,
@@ -171,8 +201,12 @@ def _search(asked: dict[str, str], plans: Sequence[str]) -> Search:
         plan=plan if plan in plans else None,
         sort=sort if sort in SORTS else "name",
         is_descending=word_in(asked, "down") == "1",
-        page=max(1, min(number_in(asked, "page") or 1, 1_000_000)),
+        page=_page_in(asked),
     )
+
+
+def _page_in(asked: dict[str, str]) -> int:
+    return max(1, min(number_in(asked, "page") or 1, PAGE_MAX))
 
 
 def _heads(asked: dict[str, str], search: Search) -> list[Head]:
@@ -208,8 +242,9 @@ async def _shown(db: AsyncSession, account: AccountFacts) -> dict[str, Any]:
     used = await portfolio.usage_by_day(db, account.id, since=since, until=tomorrow)
     by_day = {day.day: day.credits for day in used}
     days = [(since + timedelta(days=n)).date() for n in range(USAGE_DAYS)]
+    living = await living_keys(db, account.id)
+    ended = await ended_keys(db, account.id, rows_max=ENDED_KEYS_SHOWN)
     return {
-        "now": now,
         # As its customer is told: what the period's end would let lapse is in it, too.
         "ending": (await standing_of(db, account.id)).ending if account.plan else None,
         "usage": [(f"{day:%m-%d}", by_day.get(day, 0)) for day in days],
@@ -219,7 +254,9 @@ async def _shown(db: AsyncSession, account: AccountFacts) -> dict[str, Any]:
             db, account.id, since=LONG_AGO, until=FAR_OFF, lines_max=LINES_SHOWN
         ),
         "holds": await _holds(db, account.id),
-        "keys": [(key, PREFIXES[key.env], _state(key, now)) for key in await _keys(db, account.id)],
+        "keys": _with_states([*living, *ended], now),
+        "keys_shown": KeyCounts(len(living), len(ended)),
+        "key_counts": await count_keys(db, account.id),
         "failed": await _failed(db, account.id),
         "deliveries": await deliveries_of(db, account.id, rows_max=ROWS_SHOWN),
         "notes": await notes.notes_of(db, account.id),
@@ -243,10 +280,8 @@ async def _failed(db: AsyncSession, account_id: UUID) -> Sequence[Job]:
     return (await db.scalars(failed.order_by(Job.created_at.desc()).limit(ROWS_SHOWN))).all()
 
 
-async def _keys(db: AsyncSession, account_id: UUID) -> list[ApiKey]:
-    """List the keys, those that work first."""
-    found = await list_keys(db, account_id)
-    return sorted(found, key=lambda key: key.revoked_at is not None)[:KEYS_SHOWN_MAX]
+def _with_states(keys: Sequence[ApiKey], now: datetime) -> list[tuple[ApiKey, str, str]]:
+    return [(key, PREFIXES[key.env], _state(key, now)) for key in keys]
 
 
 def _state(key: ApiKey, now: datetime) -> str:
