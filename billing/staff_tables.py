@@ -122,7 +122,10 @@ class AuditEvent(Base):
     """One administrative act, in the transaction that did it, chained to the one before."""
 
     __tablename__ = "audit_event"
-    __table_args__ = (Index("ix_audit_event_account_id", "account_id"),)
+    __table_args__ = (
+        Index("ix_audit_event_account_id", "account_id"),
+        Index("ix_audit_event_action_seq", "action", "seq"),
+    )
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[datetime]

@@ -1,7 +1,8 @@
 """The audit trail as the page tells it: filtered, paged, and its first break found."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing import audit
 from gateway.app import House
+from gateway.dashboard.trail import KNOWN_ACTIONS
 from tests.gateway.dashboard.calls import Caller, asked, new_caller
 from tests.gateway.faces import Visit, form_word_on, needs_chromium
 
@@ -63,6 +65,38 @@ async def test_events_are_found_by_actor_action_account_and_time(
         f"{PAGE}?account={caller.account_id}&action=test.theirs&since={today}&until={today}"
     )
     assert await listed(visit) == [theirs]
+
+
+async def test_the_filter_offers_every_act_once_and_in_order(
+    visit: Visit, signed_in: SignIn, house: House
+) -> None:
+    for action in ("test.second", "test.first", "test.second"):
+        await write(house, count=2, action=action)
+    await signed_in("viewer")
+    await visit.open(PAGE)
+    offered = await visit.page.get_by_label("Did what").locator("option").all_text_contents()
+    every = "SELECT array_agg(DISTINCT action ORDER BY action) FROM audit_event"
+    assert offered == ["All", *await asked(house.sessions, every)]
+    assert offered.index("test.first") < offered.index("test.second")
+
+
+@pytest.mark.usefixtures("served")  # it closes what the house has opened
+async def test_the_filter_s_acts_are_found_without_reading_the_trail(house: House) -> None:
+    await write(house, count=200)
+    explained = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {KNOWN_ACTIONS.text}")
+    async with house.sessions() as db:
+        plan = (await db.execute(explained, {"actions_max": 100})).scalar_one()
+    reads = list(_reads_in(plan[0]["Plan"]))
+    assert {read["Node Type"] for read in reads} == {"Index Only Scan"}
+    assert max(read["Actual Rows"] for read in reads) == 1, "a row for each act, and no more"
+
+
+def _reads_in(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Find where a plan reads the trail."""
+    if node.get("Relation Name") == "audit_event":
+        yield node
+    for part in node.get("Plans", ()):
+        yield from _reads_in(part)
 
 
 async def test_pages_give_every_event_once_and_lead_back(
