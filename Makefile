@@ -36,7 +36,7 @@ demo: $(VENV)/.product ## Cut real photographs out through both dialects, on emb
 up: $(VENV)/.product $(VENV)/.assets ## The whole stack on this machine until Ctrl-C
 	$(BIN)/cutout up
 
-weights: $(VENV)/.dev ## Download weights, as in `make weights MODEL=u2net`
+weights: $(VENV)/.product ## Download weights, as in `make weights MODEL=u2net`
 	$(BIN)/cutout models pull $(or $(MODEL),$(error say which: make weights MODEL=u2net))
 
 test: $(VENV)/.dev $(VENV)/.assets ## The tests

@@ -103,9 +103,11 @@ class Inference:
         """
         asked = self._settings.default_model if model == "auto" else model
         is_substitution_allowed = self._settings.missing_weights == "substitute"
-        return core.resolve_model(
+        runs, is_another = core.resolve_model(
             asked, self._settings.weights_dir, is_substitution_allowed=is_substitution_allowed
         )
+        # The core's own words name a command, and a caller has no shell on this machine.
+        return runs, f"{asked} is not installed here, {runs} ran instead" if is_another else None
 
     async def cut_out(  # noqa: PLR0913 - said by name
         self,

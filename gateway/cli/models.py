@@ -1,8 +1,5 @@
 """`cutout models`: which weights there are, which are here, and whether they are the right ones."""
 
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,24 +9,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from core import WEIGHTS, CoreError, find_weights, load_segmenter
+from gateway.cli.download import DownloadError, download, url_of
 from gateway.cli.listing import show_table
-from gateway.cli.marks import say_done, say_failed
-from gateway.settings import child_environment, rembg_weights_dir
+from gateway.cli.marks import say_done, say_failed, say_hint
+from gateway.settings import rembg_weights_dir
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 screen = Console(highlight=False)
 
 PROSE: Final = ("good for", "licence of the weights")
 MEBIBYTE: Final = 2**20
-# rembg is imported in a process of its own: it compiles for most of a minute the first time.
-PULL: Final = """
-import sys
-from rembg.sessions import sessions
-try:
-    sessions[sys.argv[1]].download_models()
-except Exception as exc:
-    sys.exit(str(exc))
-"""
 
 WeightsDir = Annotated[
     Path | None, typer.Option("--weights-dir", help="U2NET_HOME, or ~/.u2net, where not given.")
@@ -58,7 +47,7 @@ def list_(weights_dir: WeightsDir = None) -> None:
 
 @app.command()
 def pull(names: Annotated[list[str], typer.Argument()], weights_dir: WeightsDir = None) -> None:
-    """Download weights as rembg does, then check them against our own checksums."""
+    """Download weights from where rembg publishes them; kept only if their checksum is ours."""
     folder = folder_for(weights_dir)
     for name in names:
         if name not in WEIGHTS:
@@ -90,25 +79,13 @@ def _find(name: str, folder: Path) -> Path | None:
 
 
 def _download(name: str, folder: Path) -> None:
-    if find_spec("rembg") is None:
-        say_failed(
-            screen,
-            f"rembg does the download and is not installed: `make weights MODEL={name}` does both",
-        )
-        raise typer.Exit(1)
-    screen.print(f"Downloading {name} (the first time, rembg needs most of a minute to start) …")
-    done = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-c", PULL, name],
-        env=child_environment({"U2NET_HOME": str(folder)}, {}),
-        check=False,
-    )
-    if done.returncode != 0:
-        say_failed(
-            screen,
-            f"{name} could not be downloaded. Put it at {folder / name}.onnx by hand; "
-            "`cutout models verify` checks it.",
-        )
-        raise typer.Exit(1)
+    try:
+        download(name, folder, screen)
+    except DownloadError as exc:
+        place = folder / WEIGHTS[name].file_name
+        say_failed(screen, f"{name} could not be downloaded: {exc}")
+        say_hint(screen, f"by hand: {url_of(name)} to {place}; `cutout models verify` checks it")
+        raise typer.Exit(1) from exc
 
 
 def _verify(names: list[str], folder: Path) -> None:

@@ -16,6 +16,7 @@ from core import CoreError, CutoutOptions, Segmenter, cut_out, load_segmenter, r
 from core.errors import WeightsNotInstalledError
 from core.options import Format
 from core.weights import AUTO
+from gateway.cli.advice import weights_command
 from gateway.cli.marks import say_done, say_failed
 from gateway.settings import rembg_weights_dir
 
@@ -147,8 +148,7 @@ def _make(folder: Path, screen: Console) -> None:
 def _way_to(model: str, exc: CoreError) -> str:
     """Say why the weights cannot run and what would help."""
     if isinstance(exc, WeightsNotInstalledError):
-        way = f"`make weights MODEL={model}` or `cutout models pull {model}` installs it"
-        return f"{model} is not installed: {way}"
+        return f"{model} is not installed: `{weights_command(model)}` does it"
     return f"{model}: {_reason(exc)}. See `cutout models list`."
 
 

@@ -95,7 +95,7 @@ async def test_a_model_that_is_not_installed_is_replaced_where_that_is_allowed(
     cutout = await cut(start(missing_weights="substitute"), astronaut, model="silueta")
 
     assert cutout.model == "cutout-lite"
-    assert "silueta is not installed" in cutout.warnings[0]
+    assert cutout.warnings[0] == "silueta is not installed here, cutout-lite ran instead"
 
 
 async def test_a_model_that_is_not_installed_is_refused_where_that_is_not_allowed(
