@@ -7,12 +7,15 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 import asyncpg
+import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.db import SessionFactory, sqlstate_of, transact
 from gateway.errors import OverloadedError
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -47,6 +50,8 @@ async def persist(
             if not is_away(exc):
                 raise
             if time.monotonic() + pause_s > give_up_at:
+                state = sqlstate_of(exc) if isinstance(exc, DBAPIError) else None
+                log.warning("postgres.away", reason=type(exc).__name__, sqlstate=state)
                 raise OverloadedError(RETRY_AFTER_S) from exc
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, PAUSE_S_MAX)

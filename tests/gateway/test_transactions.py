@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from structlog.testing import capture_logs
 
 from billing.db import make_engine, make_sessions
 from gateway.errors import OverloadedError
@@ -166,10 +167,13 @@ async def test_nobody_waits_for_ever_for_a_postgres_that_is_away() -> None:
     async def work(db: AsyncSession) -> None:
         await db.execute(text("SELECT 1"))
 
-    with pytest.raises(OverloadedError) as refusal:
+    with capture_logs() as lines, pytest.raises(OverloadedError) as refusal:
         async with asyncio.timeout(10):
             await persist(make_sessions(engine), work, patience=timedelta(seconds=0.3))
     assert refusal.value.retry_after_s > 0
+    assert [(line["event"], line["reason"]) for line in lines] == [
+        ("postgres.away", "ConnectionRefusedError")
+    ]
     await engine.dispose()
 
 
