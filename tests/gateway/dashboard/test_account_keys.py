@@ -35,6 +35,7 @@ async def test_thousands_of_ended_keys_hide_none_that_works(support: Actor, hous
     await expect(support.page.get_by_label(f"Revoke key {key.key_id}")).to_be_visible()
     await expect(support.page.get_by_label("Revoke key")).to_have_count(2)
     await expect(support.page.get_by_text("Of those that ended, the last 5.")).to_be_visible()
+    await expect(support.page.get_by_text("works until")).to_have_count(0)
 
 
 async def test_every_ended_key_is_found_once_by_its_pages(support: Actor, house: House) -> None:
