@@ -7,6 +7,7 @@ with it. Their weights were fitted on the evaluation photographs; docs/performan
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 import cv2
 import numpy as np
@@ -20,6 +21,14 @@ LOW_RESOLUTION_PX = 400
 SUBJECT_SHARE_MIN = 0.002
 """A subject smaller than this part of the picture is more likely a speck."""
 CLEAR_MIN = 0.4
+REASONS: Final = (
+    "low_resolution",
+    "colour_collision",
+    "motion_blur",
+    "touches_frame",
+    "no_clear_subject",
+)
+"""All there are, in the order in which they are named."""
 FRAME_SHARE = 0.1
 """A subject that lies along this much of a side probably goes on outside."""
 HALF = 0.5
@@ -62,10 +71,11 @@ def judge(
     """
     small = reduced(alpha, (mask.shape[1], mask.shape[0])) > 255 * HALF
     confidence = _confidence(np.clip(raw, 0, 1), mask > HALF, small)
+    is_small = max(alpha.shape) < LOW_RESOLUTION_PX
     if not (small.any() and (mask > HALF).any()):
-        return 0.0, ("no_clear_subject",)
+        return 0.0, ("low_resolution", "no_clear_subject") if is_small else ("no_clear_subject",)
     doubts = {
-        "low_resolution": max(alpha.shape) < LOW_RESOLUTION_PX,
+        "low_resolution": is_small,
         **edge_doubts,
         "touches_frame": _touches_frame(small),
         "no_clear_subject": confidence < CLEAR_MIN or small.mean() < SUBJECT_SHARE_MIN,

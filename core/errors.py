@@ -10,12 +10,21 @@ CoreError
 ├── WeightsNotInstalledError     the table knows it, this machine has no file of it
 ├── WeightsCorruptError          the file is there and is not the one the table names
 ├── ProviderUnavailableError     onnxruntime gave another provider than was asked for
-└── NoForegroundError            nothing in the picture is clearly the subject
+└── NoForegroundError            nothing is the subject, or not as clearly as was demanded
 """
 
 
 class CoreError(Exception):
-    """Anything that keeps a picture from becoming a cutout."""
+    """Anything that keeps a picture from becoming a cutout.
+
+    `field` names the option whose picture is meant, where that is not the source.
+    """
+
+    field: str | None = None
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return f"{self.field}: {said}" if self.field else said
 
 
 class UnsupportedFormatError(CoreError):
@@ -39,12 +48,13 @@ class TooManyFramesError(CoreError):
 
 
 class ImageTooLargeError(CoreError):
-    """The image exceeds a limit on pixels, on its long edge or on its ratio."""
+    """The image exceeds a limit on pixels, on its long edge or on its ratio; `why` says which."""
 
-    def __init__(self, width_px: int, height_px: int) -> None:
-        super().__init__(f"{width_px} x {height_px} px is over the limits")
+    def __init__(self, width_px: int, height_px: int, why: str) -> None:
+        super().__init__(f"{width_px} x {height_px} px: {why}")
         self.width_px = width_px
         self.height_px = height_px
+        self.why = why
 
 
 class InvalidOptionError(CoreError):
@@ -90,8 +100,12 @@ class ProviderUnavailableError(CoreError):
 
 
 class NoForegroundError(CoreError):
-    """No subject was found with the confidence that the caller demands."""
+    """Nothing was found that could be seen, or nothing with the confidence that was demanded."""
 
-    def __init__(self, confidence: float) -> None:
-        super().__init__(f"no foreground found (confidence {confidence:.2f})")
+    def __init__(self, confidence: float, confidence_min: float = 0.0) -> None:
         self.confidence = confidence
+        self.confidence_min = confidence_min
+        self.why = "the cutout would be empty"
+        if confidence < confidence_min:
+            self.why = f"confidence {confidence:g}, and at least {confidence_min:g} is demanded"
+        super().__init__(f"no foreground found: {self.why}")

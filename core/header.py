@@ -56,6 +56,17 @@ class ImageLimits:
     edge_px_max: int = 16_000
     ratio_max: int = 100
 
+    def breach_of(self, width_px: int, height_px: int) -> str | None:
+        """Say which limit a picture of this size is over; None where it is within them all."""
+        short_px, long_px = sorted((width_px, height_px))
+        if width_px * height_px > self.pixels_max:
+            return f"{width_px * height_px:,} pixels, {self.pixels_max:,} allowed"
+        if long_px > self.edge_px_max:
+            return f"the long edge may have {self.edge_px_max:,} px"
+        if long_px > short_px * self.ratio_max:
+            return f"the long edge may be {self.ratio_max} times the short one"
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
@@ -87,13 +98,8 @@ def inspect(source: bytes, limits: ImageLimits = ImageLimits()) -> ImageHeader:
         raise UnreadableImageError(f"{header.frames} frames of {width_px} x {height_px} px")
     if header.frames > 1:
         raise TooManyFramesError(header.frames)
-    short_px, long_px = sorted((width_px, height_px))
-    if (
-        width_px * height_px > limits.pixels_max
-        or long_px > limits.edge_px_max
-        or long_px > short_px * limits.ratio_max
-    ):
-        raise ImageTooLargeError(width_px, height_px)
+    if why := limits.breach_of(width_px, height_px):
+        raise ImageTooLargeError(width_px, height_px, why)
     return header
 
 

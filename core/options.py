@@ -26,7 +26,9 @@ CROP_MARGIN_PERCENT_MAX: Final = 50
 # How one, two and four values stand for top, right, bottom, left: as in CSS.
 SIDES: Final = {1: (0, 0, 0, 0), 2: (0, 1, 0, 1), 4: (0, 1, 2, 3)}
 HEX_COLOUR: Final = re.compile(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
-LENGTH: Final = re.compile(r"(\d{1,5}(?:\.\d{1,4})?)(px|%)?")
+LENGTH: Final = re.compile(r"(-?)([0-9]+(?:\.[0-9]+)?)(px|%)?")
+LENGTH_MAX: Final = 1e9
+"""Far outside any picture; more is read as this, so that arithmetic stays finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class CutoutOptions:
         roi: `x1 y1 x2 y2` (px or %): the subject is looked for in this part of the picture only.
         refine: bring alpha to full resolution along the picture's own edges.
         decontaminate: take the background's colour out of soft edges.
-        confidence_min: below it `NoForegroundError` instead of a cutout.
+        confidence_min: below it `NoForegroundError` instead of a cutout, as for an empty one.
         watermark: write over the result that it is a test.
         clothes: which clothes `u2net_cloth_seg` cuts out; the other models know only `all`.
 
@@ -159,6 +161,8 @@ def _lengths(option: str, text: str) -> list[Length]:
     for word in text.split():
         found = LENGTH.fullmatch(word)
         if found is None:
-            raise InvalidOptionError(option, "lengths are whole or decimal px or %")
-        lengths.append(Length(float(found[1]), found[2] == "%"))
+            raise InvalidOptionError(option, "lengths are numbers in px or %, as in 10px or 2.5%")
+        if found[1]:
+            raise InvalidOptionError(option, "lengths are not below 0")
+        lengths.append(Length(min(float(found[2]), LENGTH_MAX), found[3] == "%"))
     return lengths

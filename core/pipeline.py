@@ -1,6 +1,7 @@
 """The steps in order: decode, segment, refine, decontaminate, compose, encode."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -119,10 +120,12 @@ def extract(
         )
         confidence, reasons = judge(prediction.raw, prediction.mask, alpha, edge_doubts)
         if confidence < options.confidence_min:
-            raise NoForegroundError(confidence)
+            raise NoForegroundError(confidence, options.confidence_min)
         alpha = place(alpha, box, shown.image.shape)
         if shown.opacity is not None:
             alpha = transparency.join(alpha, shown.opacity, options.transparency)
+        if alpha.max() < SUBJECT_ALPHA_MIN:  # nobody should get, and pay for, an empty picture
+            raise NoForegroundError(confidence)
     with stages("decontaminate"):
         if options.decontaminate:
             seen = prediction.seen if options.roi is None else None
@@ -137,7 +140,7 @@ def extract(
             foreground = _hide(shown.image, alpha)
         if shown.opacity is not None:
             transparency.restore_own_colours(foreground, decoded.image, alpha, shown.opacity)
-    warnings = _warnings(alpha, options)
+    warnings = _warnings(alpha)
     return Subject(foreground, alpha, confidence, reasons, warnings, refinement, segmenter.name)
 
 
@@ -197,17 +200,23 @@ def _check(wanted: list[CutoutOptions], limits: ImageLimits) -> None:
             if getattr(options, name) != getattr(wanted[0], name):
                 raise InvalidOptionError(name, "is the same for every showing of one subject")
         if options.bg_image is not None:
-            try:
+            with _blaming("bg_image"):
                 inspect(options.bg_image, limits)
-            except CoreError as exc:
-                raise InvalidOptionError("bg_image", str(exc)) from exc
 
 
 def _backdrop(bg_image: bytes, limits: ImageLimits) -> Plane:
-    try:
+    with _blaming("bg_image"):
         return transparency.flatten(decode(bg_image, limits))
+
+
+@contextmanager
+def _blaming(field: str) -> Iterator[None]:
+    """Say of what is wrong with a picture that it is not the source."""
+    try:
+        yield
     except CoreError as exc:
-        raise InvalidOptionError("bg_image", str(exc)) from exc
+        exc.field = field
+        raise
 
 
 def _scale_up(image: Plane, mask: NDArray[np.float32]) -> Plane:
@@ -223,12 +232,7 @@ def _hide(image: Plane, alpha: Plane) -> Plane:
     return np.asarray(cv2.bitwise_and(image, image, mask=alpha), np.uint8)
 
 
-def _warnings(alpha: Plane, options: CutoutOptions) -> tuple[str, ...]:
-    warnings = []
-    if max(alpha.shape) < LOW_RESOLUTION_PX:
-        warnings.append(
-            f"the picture's long edge is under {LOW_RESOLUTION_PX} px: its edges will look coarse"
-        )
-    if options.crop and alpha.max() < SUBJECT_ALPHA_MIN:
-        warnings.append("there is no subject to crop to: the picture was left whole")
-    return tuple(warnings)
+def _warnings(alpha: Plane) -> tuple[str, ...]:
+    if max(alpha.shape) >= LOW_RESOLUTION_PX:
+        return ()
+    return (f"the picture's long edge is under {LOW_RESOLUTION_PX} px: its edges will look coarse",)

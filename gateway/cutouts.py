@@ -109,7 +109,7 @@ class Cutouts:
 
         Raises:
             ImageTooLargeError: known by the header.
-            InvalidOptionError: the background cannot be used.
+            CoreError: the background cannot be used; its `field` says that it is meant.
             OverloadedError: so many wait that its hold would be over before its turn.
             UnknownModelError, WeightsNotInstalledError: as for `run`, as is all the rest.
         """

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -21,7 +22,7 @@ from PIL import Image
 
 import core
 from core import Cutout, CutoutOptions, ImageHeader, ImageLimits, Segmenter
-from core.errors import CoreError, InvalidOptionError
+from core.errors import CoreError, NoForegroundError
 from gateway.errors import DeadlineExceededError, OverloadedError
 from gateway.settings import Settings
 from gateway.source import Source
@@ -85,15 +86,12 @@ class Inference:
             raise exc.with_traceback(None) from None
 
     def inspect_background(self, background: Source) -> ImageHeader:
-        """Read the header of a customer's own background.
-
-        Raises:
-            InvalidOptionError: it is none that we could lay under a subject.
-        """
+        """Read the header of a customer's own background. Raises as `inspect`, and says of what."""
         try:
             return self.inspect(background)
         except CoreError as exc:
-            raise InvalidOptionError("bg_image", str(exc)) from exc
+            exc.field = "bg_image"
+            raise
 
     def resolve(self, model: str) -> tuple[str, str | None]:
         """Tell which model will run when `model` is asked for, and a warning where another.
@@ -103,11 +101,11 @@ class Inference:
         """
         asked = self._settings.default_model if model == "auto" else model
         is_substitution_allowed = self._settings.missing_weights == "substitute"
-        runs, is_another = core.resolve_model(
+        runs, another = core.resolve_model(
             asked, self._settings.weights_dir, is_substitution_allowed=is_substitution_allowed
         )
         # The core's own words name a command, and a caller has no shell on this machine.
-        return runs, f"{asked} is not installed here, {runs} ran instead" if is_another else None
+        return runs, f"{asked} is not installed here, {runs} ran instead" if another else None
 
     async def cut_out(  # noqa: PLR0913 - said by name
         self,
@@ -192,9 +190,11 @@ class Inference:
     def _warm_up(self, model: str) -> None:
         started_s = time.perf_counter()
         name, _ = self.resolve(model)
-        blank = BytesIO()
-        Image.new("RGB", (WARM_UP_PX, WARM_UP_PX), "white").save(blank, "PNG")
-        core.cut_out(blank.getvalue(), self._segmenter(name))
+        square, drawn = BytesIO(), Image.new("RGB", (WARM_UP_PX, WARM_UP_PX), "white")
+        drawn.paste("black", (WARM_UP_PX // 4, WARM_UP_PX // 4, WARM_UP_PX // 2, WARM_UP_PX // 2))
+        drawn.save(square, "PNG")
+        with suppress(NoForegroundError):  # not every network takes a square for a subject
+            core.cut_out(square.getvalue(), self._segmenter(name))
         elapsed_ms = round((time.perf_counter() - started_s) * 1000)
         log.info("inference.warmed_up", model=name, elapsed_ms=elapsed_ms)
 

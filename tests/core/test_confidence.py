@@ -71,6 +71,7 @@ def test_a_flat_prediction_is_no_subject(level: float) -> None:
 
     assert confidence == 0
     assert reasons == ("no_clear_subject",)
+    assert judged(textured(disc(390)), raw)[1] == ("low_resolution", "no_clear_subject")
 
 
 def test_a_small_picture_is_low_resolution() -> None:

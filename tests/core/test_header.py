@@ -127,6 +127,19 @@ def test_limits_hold_before_any_pixel_is_there(width_px: int, height_px: int) ->
     assert (refused.value.width_px, refused.value.height_px) == (width_px, height_px)
 
 
+@pytest.mark.parametrize(
+    ("size_px", "why"),
+    [
+        ((8_000, 7_000), "56,000,000 pixels, 50,000,000 allowed"),
+        ((17_000, 1_000), "the long edge may have 16,000 px"),
+        ((10, 1_001), "the long edge may be 100 times the short one"),
+        ((1_000, 10), None),
+    ],
+)
+def test_the_limit_that_is_breached_is_named(size_px: tuple[int, int], why: str | None) -> None:
+    assert ImageLimits().breach_of(*size_px) == why
+
+
 def test_the_limits_themselves_are_allowed() -> None:
     limits = ImageLimits(pixels_max=5_000, edge_px_max=100, ratio_max=2)
     assert inspect(blank(100, 50, "PNG"), limits).width_px == 100

@@ -58,6 +58,22 @@ def test_what_is_no_margin_is_refused(text: str) -> None:
         CutoutOptions(crop=True, crop_margin=text)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("501px", "is at most 50% or 500px"),
+        ("999999px", "is at most 50% or 500px"),
+        ("9" * 400 + "%", "is at most 50% or 500px"),
+        ("-5px", "lengths are not below 0"),
+        ("5em", "lengths are numbers in px or %, as in 10px or 2.5%"),
+    ],
+)
+def test_a_margin_is_refused_for_what_is_wrong_with_it(text: str, why: str) -> None:
+    with pytest.raises(InvalidOptionError) as refused:
+        CutoutOptions(crop=True, crop_margin=text)
+    assert refused.value.why == why
+
+
 def test_a_region_is_two_corners() -> None:
     corners = parse_roi("10px 5% 100% 200")
     assert [length.px_of(400) for length in corners] == [10, 20, 400, 200]

@@ -109,7 +109,7 @@ SAMPLES: list[Exception] = [
     core_errors.UnsupportedFormatError("gif"),
     core_errors.TooManyFramesError(3),
     errors.SourceTooLargeError(1),
-    core_errors.ImageTooLargeError(1, 100_000),
+    core_errors.ImageTooLargeError(1, 100_000, "too thin"),
     core_errors.UnreadableImageError("broken"),
     core_errors.NoForegroundError(0.1),
     core_errors.UnknownModelError("u3net"),

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing import ledger
 from billing.errors import TooManyAtOnceError
-from core.errors import ImageTooLargeError, InvalidOptionError
+from core.errors import ImageTooLargeError, UnsupportedFormatError
 from gateway.errors import (
     JobNotFoundError,
     OverloadedError,
@@ -70,7 +70,7 @@ async def test_a_background_that_cannot_be_used_is_refused_before_anything_is_he
         request = workshop.request(
             caller, astronaut, dialect=dialect, background=Source(b"GIF89a" + bytes(64))
         )
-        with pytest.raises(InvalidOptionError, match="bg_image"):
+        with pytest.raises(UnsupportedFormatError, match="bg_image"):
             await work(request)
     assert await workshop.jobs_of(caller) == []
 
