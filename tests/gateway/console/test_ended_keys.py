@@ -16,7 +16,7 @@ from tests.gateway.console.visitors import (
     new_key,
     signed_in,
 )
-from tests.gateway.faces import Visit, needs_chromium
+from tests.gateway.faces import DESK, PHONE, Visit, needs_chromium
 from tests.gateway.old_keys import write_old_keys
 
 NAME = re.compile(r'<th scope="row">(.*?) <span class="badge')
@@ -99,7 +99,9 @@ async def test_every_ended_key_is_found_once_by_its_pages(visit: Visit, house: H
     await visit.page.get_by_role("link", name="All 120 ended keys").click()
     await expect(visit.page.get_by_text("1 to 50 of 120")).to_be_visible()
     await visit.check_accessible()
-    await visit.check_fits()
+    for width, height in (DESK, PHONE):
+        await visit.page.set_viewport_size({"width": width, "height": height})
+        await visit.check_fits()
     names = NAME.findall(await visit.page.content())
     while await visit.page.get_by_role("link", name="Next").count():
         await visit.page.get_by_role("link", name="Next").click()

@@ -7,7 +7,7 @@ from playwright.async_api import expect
 
 from gateway.app import House
 from tests.gateway.dashboard.acting import Actor, new_account
-from tests.gateway.faces import Visit, needs_chromium
+from tests.gateway.faces import DESK, PHONE, Visit, needs_chromium
 from tests.gateway.old_keys import write_old_keys
 
 pytestmark = [needs_chromium, pytest.mark.browser]
@@ -44,7 +44,9 @@ async def test_every_ended_key_is_found_once_by_its_pages(support: Actor, house:
     await support.page.get_by_role("link", name="All 120 ended keys").click()
     await expect(support.page.get_by_text("1 to 50 of 120")).to_be_visible()
     await support.visit.check_accessible()
-    await support.visit.check_fits()
+    for width, height in (DESK, PHONE):
+        await support.page.set_viewport_size({"width": width, "height": height})
+        await support.visit.check_fits()
     names = await names_on(support.visit, "Ended keys")
     while await support.page.get_by_role("link", name="Next").count():
         await support.page.get_by_role("link", name="Next").click()

@@ -10,7 +10,7 @@ from playwright.async_api import FilePayload, Locator, Request, expect
 
 from gateway.app import House
 from tests.gateway.dashboard.calls import new_caller
-from tests.gateway.faces import Visit, needs_chromium
+from tests.gateway.faces import DESK, PHONE, Visit, needs_chromium
 from tests.gateway.playground.bench import alpha_of, hole_in
 from tests.gateway.web import WorkOff
 
@@ -77,7 +77,9 @@ async def test_a_cutout_stands_on_a_picture_that_never_leaves_the_browser(
     await choose(visit, page.get_by_text("Choose …"), picture_of(SAND))
     await check_behind(visit, hole, SAND)
     await visit.check_accessible()
-    await visit.check_fits()
+    for width, height in (DESK, PHONE):
+        await page.set_viewport_size({"width": width, "height": height})
+        await visit.check_fits()
 
     await page.get_by_label("#fff", exact=True).check()
     await expect(page.get_by_text("Choose …")).to_be_hidden()
