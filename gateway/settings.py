@@ -20,8 +20,14 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def rembg_weights_dir() -> Path | None:
-    """Where rembg keeps its downloads, if there is such a folder that we may enter."""
+    """Where rembg keeps its downloads, made already or not; None where we may not look."""
     folder = Path(os.environ.get("U2NET_HOME") or "~/.u2net").expanduser()
+    try:
+        folder.stat()
+    except PermissionError:
+        return None
+    except OSError:  # not there: weights may come while we run
+        return folder
     return folder if os.access(folder, os.X_OK) else None
 
 

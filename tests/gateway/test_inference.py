@@ -109,6 +109,24 @@ async def test_a_model_that_is_not_installed_is_refused_where_that_is_not_allowe
         await cut(inference, astronaut, model="silueta")
 
 
+async def test_weights_that_come_later_run_without_a_restart(
+    make_settings: Callable[..., Settings],
+    shared_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "weights"))
+    settings = make_settings()
+    inference = Inference(Settings(**settings.model_dump(exclude={"weights_dir"})))
+    assert inference.resolve("u2netp")[0] == "cutout-lite"
+
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "u2netp.onnx").symlink_to(shared_dir / "models" / "u2netp.onnx")
+
+    assert inference.resolve("u2netp") == ("u2netp", None)
+    inference.close()
+
+
 async def test_auto_is_the_default_model(start: Callable[..., Inference]) -> None:
     assert start(default_model="cutout-lite").resolve("auto") == ("cutout-lite", None)
 

@@ -1,6 +1,8 @@
 """The settings and the two pages that tell people about them."""
 
 import re
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,26 @@ def test_the_environment_wins_over_the_file(
     assert read_settings(file).bind_port == 9001
     monkeypatch.delenv("CUTOUT_BIND_PORT")
     assert read_settings(file).bind_port == 9000
+
+
+def test_a_folder_of_weights_where_we_may_not_look_is_none(tmp_path: Path) -> None:
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0o000)
+    # Root may look anywhere: as root it is asked as somebody else.
+    asking = (
+        "import os; from gateway.settings import rembg_weights_dir as asked\n"
+        "if os.geteuid() == 0: os.seteuid(65534)\n"
+        "print(asked())"
+    )
+    for folder in (shut, shut / "weights"):
+        done = subprocess.run(
+            [sys.executable, "-c", asking],
+            env=child_environment({"U2NET_HOME": str(folder)}, {}),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "None\n"
 
 
 def test_secrets_are_not_in_what_is_printed() -> None:

@@ -92,6 +92,9 @@ async def test_weights_are_missing_right_or_wrong(
             return "being reckoned" not in await visit.page.content()
 
         await until(is_checked)
+        await expect(visit.page.get_by_text("They are looked for in")).to_contain_text(
+            str(tmp_path)
+        )
         table = visit.page.get_by_role("region", name="Models")
         for name, word in (
             ("u2netp", "wrong checksum"),
@@ -103,3 +106,12 @@ async def test_weights_are_missing_right_or_wrong(
             )
             await expect(row).to_contain_text(word)
         await context.close()
+
+
+async def test_where_no_folder_of_weights_may_be_looked_into_it_says_so(
+    visit: Visit, signed_in: SignIn
+) -> None:
+    await signed_in("viewer")  # the tests' gateway has none
+    await visit.open(PAGE)
+    place = visit.page.get_by_text("may look into no folder of weights")
+    await expect(place).to_contain_text("CUTOUT_WEIGHTS_DIR names one")
