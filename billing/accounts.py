@@ -32,8 +32,11 @@ async def create_account(
     """Open an account on a plan; its first period begins now.
 
     Raises:
-        InvalidOperationError: there is no such plan, the limit is below zero, or the name too long.
+        InvalidOperationError: there is no such plan, the limit is below zero, or the name blank
+            or too long.
     """
+    if not name.strip():
+        raise InvalidOperationError("an account needs a name")
     if len(name) > NAME_LENGTH_MAX:
         raise InvalidOperationError(f"a name has at most {NAME_LENGTH_MAX} characters")
     if credit_limit < 0:

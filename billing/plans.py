@@ -63,7 +63,10 @@ async def current_version(db: AsyncSession, plan: str) -> PlanVersion:
         .limit(1)
     )
     if version is None:
-        raise InvalidOperationError(f"there is no plan {plan!r}")
+        smallest_first = func.min(PlanVersion.monthly_credits)
+        known = select(PlanVersion.plan).group_by(PlanVersion.plan).order_by(smallest_first)
+        names = ", ".join(await db.scalars(known))
+        raise InvalidOperationError(f"there is no plan {plan!r}: there are {names}")
     return version
 
 

@@ -1,6 +1,7 @@
 """`cutout key`: what authenticates a caller. A key is shown once, when it is made."""
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.accounts import find_account
-from billing.keys import DEFAULT_SCOPES, KeyHasher, create_key, revoke_key, rotate_key
+from billing.keys import DEFAULT_SCOPES, SCOPES, KeyHasher, create_key, revoke_key, rotate_key
 from billing.tables import ApiKey
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
 from gateway.cli.listing import show_table
@@ -28,6 +29,24 @@ KeyId = Annotated[
 ]
 
 
+def _read_scopes(said: list[str] | None) -> list[str] | None:
+    for scope in said or []:
+        if scope not in SCOPES:
+            raise typer.BadParameter(f"{scope!r} is none of {', '.join(sorted(SCOPES))}")
+    return said
+
+
+def _read_networks(said: list[str] | None) -> list[str] | None:
+    for network in said or []:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            raise typer.BadParameter(
+                f"{network!r} is no network: write 203.0.113.0/24, 2001:db8::/32 or one address"
+            ) from None
+    return said
+
+
 @app.command()
 def create(  # noqa: PLR0913, PLR0917 - each is an option of the command
     account: Annotated[UUID, typer.Argument(metavar="ACCOUNT")],
@@ -35,10 +54,15 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option of the command
     name: Annotated[str, typer.Option(help="To tell it from others.")] = "",
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="cutout, read or admin; may be repeated. cutout and read unless given."),
+        typer.Option(
+            help="cutout, read or admin, which may do all; may be repeated. "
+            "cutout and read unless given.",
+            callback=_read_scopes,
+        ),
     ] = None,
     ip: Annotated[
-        list[str] | None, typer.Option(help="Only from this network; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Only from this network; may be repeated.", callback=_read_networks),
     ] = None,
     expires: Annotated[
         datetime | None, typer.Option(help="UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])

@@ -106,6 +106,22 @@ def test_an_upgrade_is_told_then_made(account_id: str) -> None:
     assert "on growth already" in refused(account, "plan", account_id, "growth", *WHY)
 
 
+def test_a_plan_that_there_is_not_is_answered_with_those_that_there_are(account_id: str) -> None:
+    plans = "there are free, starter, growth, scale, enterprise"
+    assert plans in refused(account, "create", "Acme", "--plan", "gold")
+    assert plans in refused(account, "plan", account_id, "gold", *WHY)
+
+
+@pytest.mark.parametrize("name", ["", " \t"])
+def test_an_account_without_a_name_is_refused(name: str) -> None:
+    assert "an account needs a name" in refused(account, "create", name)
+
+
+def test_an_account_s_name_has_a_bound() -> None:
+    assert "at most 80 characters" in refused(account, "create", "x" * 81)
+    done(account, "create", "x" * 80)
+
+
 def test_a_downgrade_waits_and_can_be_called_off(account_id: str) -> None:
     assert "when the period ends" in done(account, "plan", account_id, "free", said="cheaper\n")
     done(account, "keep", account_id)
@@ -206,9 +222,22 @@ def test_a_key_is_bounded_as_asked(account_id: str, database_url: str) -> None:
     assert event.after["expires_at"] == tomorrow.isoformat()
 
 
-@pytest.mark.parametrize("option", [["--scope", "everything"], ["--ip", "everywhere"]])
-def test_a_key_with_senseless_bounds_is_refused(account_id: str, option: list[str]) -> None:
-    refused(key, "create", account_id, *option)
+@pytest.mark.parametrize(
+    ("option", "said", "way"),
+    [
+        ("--scope", "everything", "none of admin, cutout, read"),
+        ("--ip", "banana", "no network: write 203.0.113.0/24"),
+    ],
+)
+def test_a_senseless_bound_of_a_key_is_named_with_what_it_may_be(
+    account_id: str, option: str, said: str, way: str
+) -> None:
+    result = call(key, "create", account_id, option, said)
+    assert result.exit_code == 2
+    words = " ".join(result.output.replace("│", " ").split())
+    assert f"'{option}'" in words
+    assert f"'{said}' is" in words
+    assert way in words
 
 
 def test_a_key_for_nobody_or_for_the_past_is_refused(account_id: str) -> None:
