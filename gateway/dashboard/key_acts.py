@@ -26,6 +26,7 @@ SCOPES: Final = (
     ("read", "Read"),
     ("admin", "All of it, its account’s keys too"),
 )
+MAY: Final = Field("scopes", "May", "choice", choices=SCOPES)
 PLANS_WORD: Final = "Left empty, the plan’s."
 LIMITS: Final = (
     *(
@@ -69,7 +70,7 @@ async def _create(db: AsyncSession, deed: Deed) -> str:
 
 
 async def _create_enterprise(db: AsyncSession, deed: Deed) -> str:
-    return await _make(db, deed, env="enterprise", scopes=sorted(keys.DEFAULT_SCOPES))
+    return await _make(db, deed, env="enterprise", scopes=deed.values["scopes"].split())
 
 
 async def _make(db: AsyncSession, deed: Deed, *, env: str, scopes: list[str]) -> str:
@@ -165,7 +166,7 @@ KEY_ACTS: Final[Sequence[Act]] = (
                 choices=(("live", "live"), ("test", "test: watermarked, free")),
             ),
             NAME,
-            Field("scopes", "May", "choice", choices=SCOPES),
+            MAY,
             UNTIL,
             NETWORKS,
             *LIMITS,
@@ -177,7 +178,7 @@ KEY_ACTS: Final[Sequence[Act]] = (
         "owner",
         _create_enterprise,
         "The enterprise key was made.",
-        (NAME, UNTIL, NETWORKS, *LIMITS),
+        (NAME, MAY, UNTIL, NETWORKS, *LIMITS),
         explains="A dedicated key with limits of its own; its jobs go before the standard queue.",
     ),
     Act(

@@ -56,6 +56,11 @@ async def test_the_cookie_is_out_of_reach_and_bound_to_tls(
         assert part in cookie
 
 
+async def test_the_door_says_which_keys_open_it(client: AsyncClient) -> None:
+    words = (await client.get(SIGN_IN)).text
+    assert "“read”: live, test or enterprise." in words
+
+
 async def test_neither_key_nor_secret_is_kept(client: AsyncClient, house: House) -> None:
     customer = await new_customer(house)
     guest = await signed_in(client, customer)

@@ -69,6 +69,15 @@ async def test_an_enterprise_key_has_limits_of_its_own_and_goes_first(owner: Act
     assert key.budget_credits == 100_000
 
 
+async def test_an_enterprise_key_can_be_given_what_the_console_takes_to_manage_keys(
+    owner: Actor,
+) -> None:
+    await owner.act("create-enterprise-key", May="admin")
+    assert (await facts_of(owner, await shown(owner))).scopes == {"admin"}
+    await owner.act("create-enterprise-key")
+    assert (await facts_of(owner, await shown(owner))).scopes == {"cutout", "read"}
+
+
 async def test_a_key_may_be_used_from_named_networks_alone(owner: Actor) -> None:
     owner.visit.expected.append("422")
     await owner.ask("create-key", {"Only from these networks": "203.0.113.0/24, the office"})
