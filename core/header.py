@@ -60,11 +60,11 @@ class ImageLimits:
         """Say which limit a picture of this size is over; None where it is within them all."""
         short_px, long_px = sorted((width_px, height_px))
         if width_px * height_px > self.pixels_max:
-            return f"{width_px * height_px:,} pixels, {self.pixels_max:,} allowed"
+            return f"more than {self.pixels_max:,} pixels"
         if long_px > self.edge_px_max:
-            return f"the long edge may have {self.edge_px_max:,} px"
+            return f"longer than {self.edge_px_max:,} px"
         if long_px > short_px * self.ratio_max:
-            return f"the long edge may be {self.ratio_max} times the short one"
+            return f"one side more than {self.ratio_max} times the other"
         return None
 
 

@@ -4,10 +4,11 @@ Exceptions carry facts; only this module knows HTTP statuses; only dialects know
 exception's own message never leaves the house: what a customer reads is the Problem's title.
 
 GatewayError
-├── FetchError                    image_url
+├── FetchError                    image_url, bg_image_url
 │   ├── UrlNotAllowedError        port, host or address is refused
 │   │   └── UrlMalformedError     it is no http(s) URL as far as one can see
 │   ├── UrlUnreachableError       no answer, a bad answer, or too slow
+│   │   └── UrlStatusError        an answer, and its status is not 200
 │   └── SourceTooLargeError       more bytes than the limit (uploads too)
 ├── InvalidRequestError           a field is missing, unknown or malformed
 ├── ContentTypeError              a body of another kind than the endpoint takes
@@ -37,11 +38,18 @@ class GatewayError(Exception):
 
 
 class FetchError(GatewayError):
-    """The source could not be taken in."""
+    """A picture could not be taken in; `field` is the one that named it, where a URL did."""
+
+    field: str | None = None
 
 
 class UrlNotAllowedError(FetchError):
-    """The address is not one we fetch from. The reason goes to the log, never to the caller."""
+    """The address is not one we fetch from. The reason goes to the log, never to the caller.
+
+    `rule` says where we do fetch from, which is the same for every URL.
+    """
+
+    rule: str | None = None
 
 
 class UrlMalformedError(UrlNotAllowedError):
@@ -54,6 +62,14 @@ class UrlMalformedError(UrlNotAllowedError):
 
 class UrlUnreachableError(FetchError):
     """The address gave no usable answer in time."""
+
+
+class UrlStatusError(UrlUnreachableError):
+    """A server that may be visited answered, with something else than the picture."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
 
 
 class SourceTooLargeError(FetchError):

@@ -5,8 +5,10 @@ memory than `spool_bytes_max`, and the form around it is bounded by constants of
 """
 
 import asyncio
+import difflib
 import hashlib
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import (
@@ -37,6 +39,13 @@ FIELD_BYTES_MAX: Final = 8 * 1024
 PARTS_MAX: Final = 32
 NAME_SHOWN_MAX: Final = 64
 """Of a stranger's field name, so that what follows it is still read."""
+LINK_NAME: Final = re.compile(
+    r"(image|picture|photo|source|src|input|file)?[_-]?(url|link|uri)|image|picture|photo|file",
+    re.IGNORECASE,
+)
+"""What a picture's link is called elsewhere."""
+ALIKE_MIN: Final = 0.75
+"""How much of a misspelt name is that of the field that was meant."""
 FORM_SLACK_BYTES: Final = 256 * 1024
 """What a body may weigh beyond its file: boundaries, part headers, fields."""
 
@@ -104,6 +113,15 @@ class OptionsForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         Literal["all", "upper", "lower", "full"],
         msgspec.Meta(description="Which clothes `u2net_cloth_seg` cuts out."),
     ] = "all"
+    confidence_min: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0,
+            le=1,
+            description="Below this confidence the call fails with `no_foreground`, and is free.",
+            examples=[0.5],
+        ),
+    ] = 0.0
     webhook_url: Annotated[
         str | None,
         msgspec.Meta(
@@ -127,6 +145,7 @@ class OptionsForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             channels=self.channels,
             roi=self.roi,
             clothes=self.clothes,
+            confidence_min=self.confidence_min,
         )
 
 
@@ -168,7 +187,7 @@ def body_kind(request: AnyRequest, *accepted: str) -> str:
 
 
 async def read_json(request: AnyRequest) -> Body:
-    """Read a JSON object.
+    """Read a JSON object; a field that is null is an absent one.
 
     Raises:
         SourceTooLargeError: more than `JSON_BYTES_MAX`.
@@ -187,7 +206,7 @@ async def read_json(request: AnyRequest) -> Body:
         raise InvalidRequestError("the body is not valid JSON") from None
     if not isinstance(fields, dict):
         raise InvalidRequestError("the body must be a JSON object")
-    return Body(fields)
+    return Body({name: value for name, value in fields.items() if value is not None})
 
 
 async def read_multipart(
@@ -318,7 +337,7 @@ def parse_form(fields: Mapping[str, Any], form: type[AnyForm], *, is_text: bool)
         InvalidRequestError: says which field and why.
     """
     if unknown := [name for name in fields if name not in form.__struct_fields__]:
-        raise InvalidRequestError(f"unknown field {unknown[0][:NAME_SHOWN_MAX]}")
+        raise InvalidRequestError(_unknown(unknown[0], form))
     try:
         return msgspec.convert(fields, form, strict=not is_text)
     except msgspec.ValidationError as exc:
@@ -326,9 +345,20 @@ def parse_form(fields: Mapping[str, Any], form: type[AnyForm], *, is_text: bool)
         raise InvalidRequestError(f"{name} must be {_taken_by(form, name)}") from None
 
 
+def _unknown(name: str, form: type[OptionsForm]) -> str:
+    """Say that there is no field `name`, and what was probably meant."""
+    names = form.__struct_fields__
+    said = f"unknown field {name[:NAME_SHOWN_MAX]}"
+    if LINK_NAME.fullmatch(name):
+        place = "the picture's link goes in image_url"
+        return f"{said}; {place if 'image_url' in names else 'the picture goes in file'}"
+    alike = difflib.get_close_matches(name[:NAME_SHOWN_MAX].lower(), names, 1, ALIKE_MIN)
+    return f"{said}; did you mean {alike[0]}?" if alike else said
+
+
 def _taken_by(form: type[OptionsForm], name: str) -> str:
     """Say what the field `name` takes."""
     kind = get_type_hints(form)[name]
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
-    return "true or false" if kind is bool else "text"
+    return {bool: "true or false", float: "a number from 0 to 1"}.get(kind, "text")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from core import WEIGHTS, CutoutOptions
-from core.errors import InvalidOptionError
+from core.errors import InvalidOptionError, WeightsNotInstalledError
 from gateway.answers import CutoutRequest
 from gateway.auth import Caller
 from gateway.cutouts import Cutouts
@@ -104,7 +104,8 @@ class Reception:
             except UrlMalformedError as exc:
                 raise InvalidRequestError(f"webhook_url {exc.why}") from None
             except UrlNotAllowedError:
-                raise InvalidRequestError("webhook_url is not allowed") from None
+                rule = self.fetcher.reach.rule
+                raise InvalidRequestError(f"webhook_url is not allowed: {rule}") from None
         return webhook_url
 
     async def with_options(
@@ -120,12 +121,22 @@ class Reception:
             UrlNotAllowedError, UrlUnreachableError, SourceTooLargeError: of `bg_image_url`.
         """
         model, _ = self.cutouts.inference.resolve(asked.model)
-        if form.clothes != "all" and not WEIGHTS[model].classes:
-            raise InvalidOptionError("clothes", f"{model} does not tell clothes apart")
+        if form.clothes != "all":
+            _check_clothes(asked.model, model)
         options = form.options()
         if form.bg_image_url is not None:
             replace(options, bg_image=b"")  # refuses what has no background
             body.background = await self.fetcher.fetch(
-                form.bg_image_url, asked.caller.key.account_id
+                form.bg_image_url, asked.caller.key.account_id, field="bg_image_url"
             )
         return replace(asked, options=options, background=body.background)
+
+
+def _check_clothes(asked: str, model: str) -> None:
+    """Refuse clothes where neither the model that was asked for nor its stand-in has them."""
+    if WEIGHTS[model].classes:
+        return
+    if asked in WEIGHTS and WEIGHTS[asked].classes:
+        raise WeightsNotInstalledError(asked)
+    name = asked if asked in WEIGHTS else model
+    raise InvalidOptionError("clothes", f"{name} does not tell clothes apart")

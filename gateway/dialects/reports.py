@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, NamedTuple
 
-from litestar import Controller, Response, get
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency, Provide
 from litestar.params import QueryParameter
 from sqlalchemy import func, select
@@ -19,10 +19,12 @@ from billing.usage import UsageLine, usage
 from gateway.auth import Caller
 from gateway.dialects.account import account_caller
 from gateway.dialects.door import PATIENCE, Door
+from gateway.dialects.forms import NAME_SHOWN_MAX
 from gateway.errors import InvalidRequestError
 from gateway.transactions import persist
 
 CSV: Final = "text/csv"
+PARAMETERS: Final = ("from", "to")
 SPAN_USUAL: Final = timedelta(days=30)
 SPAN_MAX: Final = timedelta(days=366)
 LINES_MAX: Final = 100_000
@@ -55,6 +57,20 @@ def span_of(since: str | None, until: str | None) -> Span:
     return Span(begin, end)
 
 
+def _refuse_unknown(request: Request[Any, Any, Any]) -> None:
+    """Refuse a misspelt parameter: the answer would be about another span than was meant.
+
+    Raises:
+        InvalidRequestError: names it.
+    """
+    for name in request.query_params:
+        if name not in PARAMETERS:
+            known = " and ".join(PARAMETERS)
+            raise InvalidRequestError(
+                f"unknown parameter {name[:NAME_SHOWN_MAX]}: there are {known}"
+            )
+
+
 def _moment(name: str, said: str) -> datetime:
     """Read a date (its midnight) or a time; both are UTC's unless they say otherwise."""
     try:
@@ -68,12 +84,14 @@ class ReportsController(Controller):
     @get("/v1/usage", dependencies={"caller": Provide(account_caller)})
     async def read_usage(
         self,
+        request: Request[Any, Any, Any],
         caller: NamedDependency[Caller],
         door: NamedDependency[Door],
         since: Moment = None,
         until: Until = None,
     ) -> Response[dict[str, Any]]:
         """Tell the calls of the key's account by day, key, model and dialect."""
+        _refuse_unknown(request)
         span = span_of(since, until)
 
         async def read(db: AsyncSession) -> list[UsageLine]:
@@ -85,12 +103,14 @@ class ReportsController(Controller):
     @get("/v1/statement.csv", dependencies={"caller": Provide(account_caller)})
     async def read_statement(
         self,
+        request: Request[Any, Any, Any],
         caller: NamedDependency[Caller],
         door: NamedDependency[Door],
         since: Moment = None,
         until: Until = None,
     ) -> Response[str]:
         """Tell every movement of the account's credits, with the balance after each."""
+        _refuse_unknown(request)
         span, account_id = span_of(since, until), caller.key.account_id
 
         async def catch_up_first(db: AsyncSession) -> None:

@@ -2,8 +2,8 @@
 
 Every hop is judged anew: its URL, then every address its name has. The connection goes to a judged
 address, so that a name that changes its mind between look-up and connection gains nothing. What
-went wrong is in the log; the caller learns "unreachable" or "not allowed", and faults
-of his own syntax.
+went wrong is in the log; the caller learns "unreachable" or "not allowed", the status that a public
+server answered with, and faults of his own syntax.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ import structlog
 from gateway.errors import (
     FetchError,
     SourceTooLargeError,
+    UrlNotAllowedError,
+    UrlStatusError,
     UrlUnreachableError,
 )
 from gateway.fetching.addresses import Resolve
@@ -70,8 +72,10 @@ class Fetcher:
         self._shares = Shares(settings.fetch_concurrency_max)
         self._tls = tls or system_tls()
 
-    async def fetch(self, url: str, account_id: UUID | None = None) -> Source:
-        """Download `url` for `account_id`; the caller closes the source.
+    async def fetch(
+        self, url: str, account_id: UUID | None = None, *, field: str = "image_url"
+    ) -> Source:
+        """Download `url`, sent as `field`, for `account_id`; the caller closes the source.
 
         Raises:
             UrlNotAllowedError: the URL, a redirect of it or an address behind it is refused.
@@ -80,14 +84,17 @@ class Fetcher:
             OverloadedError: too many downloads are under way, or too many of this account.
         """
         async with self._shares.one(account_id):
-            return await self._fetch(url)
+            return await self._fetch(url, field)
 
-    async def _fetch(self, url: str) -> Source:
+    async def _fetch(self, url: str, field: str) -> Source:
         started_at = time.monotonic()
         hops: list[Target] = []
         try:
             source = await self._within_deadline(url, hops)
         except FetchError as exc:
+            exc.field = field
+            if isinstance(exc, UrlNotAllowedError):
+                exc.rule = self.reach.rule
             where = hops[-1].url_without_query if hops else None
             log.info("source.refused", problem=type(exc).__name__, reason=str(exc), url=where)
             raise
@@ -139,7 +146,7 @@ class Fetcher:
         if response.status in REDIRECTS and b"location" in headers:
             return target.redirect(headers[b"location"].decode("utf-8", "replace"))
         if response.status != OK:
-            raise UrlUnreachableError(f"status {response.status}")
+            raise UrlStatusError(response.status)
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise UrlUnreachableError("content encoding")  # we asked for none
         # h11 has seen to it that this is a number, and reads no more than it says.

@@ -32,6 +32,12 @@ class Reach:
         self._is_loopback_allowed = settings.fetch_allow_loopback
         self._resolve = resolve or Resolver()
 
+    @property
+    def rule(self) -> str:
+        """Say to whoever is refused what is not: it is the same whatever his URL leads to."""
+        ports = " or ".join(map(str, sorted(self._ports)))
+        return f"only public addresses on port {ports}, without a password, redirects included"
+
     def check(self, url: str) -> Target:
         """Read `url` and judge what can be judged without asking for its name's addresses.
 

@@ -130,9 +130,9 @@ def test_limits_hold_before_any_pixel_is_there(width_px: int, height_px: int) ->
 @pytest.mark.parametrize(
     ("size_px", "why"),
     [
-        ((8_000, 7_000), "56,000,000 pixels, 50,000,000 allowed"),
-        ((17_000, 1_000), "the long edge may have 16,000 px"),
-        ((10, 1_001), "the long edge may be 100 times the short one"),
+        ((8_000, 7_000), "more than 50,000,000 pixels"),
+        ((17_000, 1_000), "longer than 16,000 px"),
+        ((10, 1_001), "one side more than 100 times the other"),
         ((1_000, 10), None),
     ],
 )

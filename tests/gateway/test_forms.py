@@ -183,6 +183,10 @@ async def test_an_empty_file_is_said_to_be_empty() -> None:
         ({"format": "jpeg"}, "format must be one of png, webp, jpg, zip"),
         ({"roi": 5}, "roi must be text"),
         ({"colour": "red"}, "unknown field colour"),
+        ({"crop_margn": "5px"}, "unknown field crop_margn; did you mean crop_margin?"),
+        ({"url": "https://example.com"}, "unknown field url; the picture goes in file"),
+        ({"confidence_min": 1.5}, "confidence_min must be a number from 0 to 1"),
+        ({"confidence_min": "0.5"}, "confidence_min must be a number from 0 to 1"),
         ({"`- at `$.crop`": "red"}, "unknown field `- at `$.crop`"),
     ],
 )
@@ -192,7 +196,22 @@ def test_a_value_that_is_refused_says_what_is_taken(fields: dict[str, object], w
     assert refused.value.why == why
 
 
-def test_text_may_spell_a_boolean_and_json_may_not() -> None:
+@pytest.mark.parametrize("name", ["url", "link", "imageUrl", "image", "photo_url", "file"])
+def test_a_link_under_another_name_is_told_where_it_goes(name: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        parse_form({name: "https://example.com/a.jpg"}, RemoveBgForm, is_text=False)
+    assert refused.value.why == f"unknown field {name}; the picture's link goes in image_url"
+
+
+async def test_null_in_json_is_an_absent_field() -> None:
+    body = await read_json(request(b'{"image_url": "x", "crop": null, "format": null}'))
+    assert body.fields == {"image_url": "x"}
+    bare = await read_json(request(b'{"image_url": "x"}'))
+    assert body.fingerprint() == bare.fingerprint()
+
+
+def test_text_may_spell_what_json_may_not() -> None:
+    assert parse_form({"confidence_min": "0.5"}, OptionsForm, is_text=True).confidence_min == 0.5
     assert parse_form({"crop": "true"}, OptionsForm, is_text=True).crop
     with pytest.raises(InvalidRequestError, match="crop"):
         parse_form({"crop": "true"}, RemoveBgForm, is_text=False)

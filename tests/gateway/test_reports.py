@@ -184,3 +184,13 @@ def test_a_time_is_read_as_it_was_written(moment: datetime) -> None:
     later = moment + timedelta(days=1)
     assert span_of(moment.isoformat(), later.isoformat()) == (moment, later)
     assert span_of(moment.isoformat()[:26].replace("+00:00", ""), later.isoformat()).until == later
+
+
+@pytest.mark.parametrize("path", ["/v1/usage", "/v1/statement.csv"])
+async def test_a_misspelt_parameter_is_refused(
+    client: AsyncClient, customer: Customer, path: str
+) -> None:
+    answer = await client.get(path, headers=customer.bearer, params={"form": "2026-01-01"})
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "invalid_request"
+    assert answer.json()["detail"].endswith("unknown parameter form: there are from and to")

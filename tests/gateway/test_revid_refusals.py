@@ -89,6 +89,18 @@ async def test_clothes_are_refused_before_there_is_a_task_where_no_model_tells_t
     assert await balance(customer) == Balance(250, 0, 0, 0, 0)
 
 
+async def test_clothes_of_a_model_that_is_not_installed_are_refused_as_that(
+    client: AsyncClient, customer: Customer, astronaut: bytes, balance: ReadBalance
+) -> None:
+    answer = await submit(client, customer, astronaut, clothes="upper", model="u2net_cloth_seg")
+    assert_refused(answer, 503, "model_not_installed")
+    assert answer.json()["message"].endswith("The model is not installed: u2net_cloth_seg")
+    other = await submit(client, customer, astronaut, clothes="upper", model="u2net")
+    assert_refused(other, 400, "invalid_request")
+    assert other.json()["message"].endswith("clothes: u2net does not tell clothes apart")
+    assert await balance(customer) == Balance(250, 0, 0, 0, 0)
+
+
 @pytest.mark.parametrize("wait", ["abc", "-1", "nan", ""])
 async def test_a_wait_that_is_no_time_is_told_what_it_must_be(
     client: AsyncClient, customer: Customer, astronaut: bytes, wait: str

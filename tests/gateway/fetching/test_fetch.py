@@ -14,7 +14,8 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from gateway.errors import UrlNotAllowedError, UrlUnreachableError, problem_for
+from gateway.dialects.words import words_for
+from gateway.errors import FetchError, UrlNotAllowedError, UrlUnreachableError, problem_for
 from gateway.fetching.addresses import IPAddress
 from gateway.fetching.fetch import Fetcher
 from tests.gateway.fetching.sites import PHOTO, Names, Site, fetching, open_site, refusal
@@ -322,17 +323,38 @@ async def test_https_does_not_lead_to_http(trusting: Fetcher, https: Site, site:
 # What is said.
 
 
+def said(exc: Exception) -> str:
+    return words_for(exc, problem_for(exc))
+
+
 async def test_the_caller_learns_unreachable_or_not_allowed_and_nothing_more(
     fetcher: Fetcher, site: Site
 ) -> None:
     site.says("/ssh", b"SSH-2.0-OpenSSH_9.9\r\n")
-    unreachable = {
-        problem_for(await refusal(fetcher, site.url + "/ssh")),
-        problem_for(await refusal(fetcher, site.shows("/403", b"", status="403 Forbidden"))),
-    }
-    assert {problem.title for problem in unreachable} == {"image_url is unreachable"}
-    refused = problem_for(await refusal(fetcher, "http://10.0.0.1/"))
-    assert refused.title == "image_url is not allowed"
+    assert said(await refusal(fetcher, site.url + "/ssh")) == "image_url is unreachable"
+    rule = "only public addresses on port 80 or 443, without a password, redirects included"
+    for url in (
+        "http://10.0.0.1/",
+        "http://photos.example:22/",
+        "http://[::1]/",
+        "http://a:b@c.d/",
+    ):
+        assert said(await refusal(fetcher, url)) == f"image_url is not allowed: {rule}"
+
+
+async def test_the_status_of_a_server_that_may_be_visited_is_told(
+    fetcher: Fetcher, site: Site
+) -> None:
+    url = site.shows("/403", b"", status="403 Forbidden")
+    refused = await refusal(fetcher, url)
+    assert problem_for(refused).code == "url_unreachable"
+    assert said(refused) == "image_url leads to an answer of HTTP status 403 instead of a picture"
+
+
+async def test_what_was_sent_under_another_name_is_refused_under_it(fetcher: Fetcher) -> None:
+    with pytest.raises(FetchError) as refused:
+        await fetcher.fetch("http://10.0.0.1/", field="bg_image_url")
+    assert said(refused.value).startswith("bg_image_url is not allowed")
 
 
 async def test_the_log_has_the_reason_and_no_query(fetcher: Fetcher, site: Site) -> None:

@@ -84,7 +84,10 @@ async def test_a_webhook_that_cannot_be_told_is_refused_for_free(
         CODIA, headers=customer.bearer, json={"image_url": "https://example.com/", **fields}
     )
 
-    said = "The request is not valid: webhook_url is not allowed"
+    said = (
+        "The request is not valid: webhook_url is not allowed:"
+        " only public addresses on port 80 or 443, without a password, redirects included"
+    )
     assert (by_form.status_code, by_form.json()["message"]) == (400, said)
     assert (by_json.status_code, by_json.json()) == (
         400,
