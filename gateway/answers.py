@@ -77,10 +77,25 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """An accepted job: its source is stored, its price is held."""
+    """An accepted job: its source is stored, its price is held until it ends."""
 
     job_id: UUID
     created_at: datetime
     price_credits: int
+    held_credits: int
+    charged_credits: int
     balance: Balance
     is_replayed: bool
+
+    @classmethod
+    def of(cls, job: Job, balance: Balance, *, is_replayed: bool) -> Self:
+        """Read the answer off a job as it stands: one that was submitted before may have ended."""
+        return cls(
+            job_id=job.id,
+            created_at=job.created_at,
+            price_credits=job.price_credits,
+            held_credits=0 if job.has_ended else job.price_credits,
+            charged_credits=job.charged_credits,
+            balance=balance,
+            is_replayed=is_replayed,
+        )

@@ -128,9 +128,7 @@ class Cutouts:
         job = opened.job
         if not opened.is_replayed:
             await self.bell.ring(job.id, job.attempt, job.queue_class)
-        return Submitted(
-            job.id, job.created_at, job.price_credits, opened.balance, opened.is_replayed
-        )
+        return Submitted.of(job, opened.balance, is_replayed=opened.is_replayed)
 
     async def work(self, job_id: UUID, attempt: int) -> None:
         """Do what a claimed job asks for and settle it; raises only when cancelled."""

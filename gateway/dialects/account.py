@@ -12,12 +12,14 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import ledger
+from billing.budgets import Budget
 from billing.periods import live_subscription
 from billing.pricing import price_of
 from billing.tables import Account, CreditGrant
 from gateway.auth import Caller
 from gateway.dialects.door import AS_BEARER, AS_X_API_KEY, PATIENCE, Door, bearer_of
 from gateway.dialects.headers import REMAINING
+from gateway.dialects.means import Means
 from gateway.errors import Problem
 from gateway.settings import Settings
 from gateway.transactions import persist
@@ -64,13 +66,15 @@ class AccountController(Controller):
 
         facts = await persist(door.sessions, read, patience=PATIENCE)
         content = facts | {"limits": limits_of(caller, settings)}
-        headers = {REMAINING: str(facts["credits"]["available"]), "Cache-Control": "no-store"}
+        remaining = facts["credits"]["available_to_key"]
+        headers = {REMAINING: str(remaining), "Cache-Control": "no-store"}
         return Response(content, headers=headers)
 
 
 async def account_facts(db: AsyncSession, caller: Caller) -> dict[str, Any]:
     account_id = caller.key.account_id
     balance = await ledger.balance_of(db, account_id)  # first: it may open a new period
+    means = await Means.read(db, caller.key, balance)
     account = await db.get_one(Account, account_id)
     subscription = await live_subscription(db, account_id)
     return {
@@ -84,10 +88,24 @@ async def account_facts(db: AsyncSession, caller: Caller) -> dict[str, Any]:
             "balance": balance.available + balance.held,
             "held": balance.held,
             "available": balance.available,
+            "available_to_key": means.remaining,
             "credit_limit": balance.credit_limit,
             "expiring_soon": await _expiring_soon(db, account_id),
         },
+        "budget": _budget_document(means.budget),
         "period_end": _moment(subscription.period_end) if subscription else None,
+    }
+
+
+def _budget_document(budget: Budget | None) -> dict[str, Any] | None:
+    """Tell the key's own budget; None where it has none."""
+    if budget is None:
+        return None
+    return {
+        "credits": budget.credits,
+        "used": budget.used,
+        "left": budget.left,
+        "period_end": _moment(budget.period_end),
     }
 
 

@@ -125,7 +125,9 @@ class CodiaController(Controller):
             facts.charged_credits, facts.stages_ms = done.charged_credits, done.stages_ms
         image_url = links.sign(done.job_id, done.extension, link_ttl(done, reception.settings))
         headers = credit_headers(
-            done.balance, charged=done.charged_credits, is_replayed=done.is_replayed
+            charged=done.charged_credits,
+            remaining=await reception.door.remaining(caller, done.balance),
+            is_replayed=done.is_replayed,
         )
         return Response(answer_document(done, image_url), headers=headers)
 

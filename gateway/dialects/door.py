@@ -10,17 +10,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import ledger
 from billing.db import SessionFactory
-from billing.errors import AccountSuspendedError, BillingError, InsufficientCreditsError
+from billing.errors import AccountSuspendedError, BillingError
+from billing.ledger import Balance
+from billing.posting import read_balance
 from billing.pricing import price_of
-from billing.tables import CreditAccount
 from gateway.auth import Authenticator, Caller
 from gateway.dialects.facts import facts_of
 from gateway.dialects.forms import AnyRequest
+from gateway.dialects.means import Means
 from gateway.errors import (
     InvalidRequestError,
     JobNotFoundError,
     LimitState,
     MissingKeyError,
+    OverloadedError,
     SourceTooLargeError,
 )
 from gateway.limits import Limits
@@ -75,6 +78,7 @@ class Door:
         except BillingError:
             await self.take_address(request)
             raise
+        facts.is_authenticated = True
         structlog.contextvars.bind_contextvars(account_id=str(caller.key.account_id))
         facts.limit = await self._take(caller)
         caller.key.require(scope)
@@ -121,14 +125,16 @@ class Door:
             facts.limit = await self._look(caller)
         return caller.key.account_id
 
-    async def check_means(self, caller: Caller, idempotency_key: str | None) -> None:
+    async def check_means(
+        self, request: AnyRequest, caller: Caller, idempotency_key: str | None
+    ) -> None:
         """Refuse early what the hold would refuse later, before a body is read or a URL fetched.
 
         A retry under a known Idempotency-Key passes: its answer may have been paid for already.
 
         Raises:
             AccountSuspendedError: the account may ask for nothing new.
-            InsufficientCreditsError: the account cannot pay for one cutout now.
+            InsufficientCreditsError: the key cannot pay for one cutout now.
         """
         if caller.key.account_status != ACTIVE:
             raise AccountSuspendedError(caller.key.account_status)
@@ -136,22 +142,37 @@ class Door:
         if price == 0:
             return
 
-        async def work(db: AsyncSession) -> InsufficientCreditsError | None:
-            books = await db.get_one(CreditAccount, account_id)
-            if books.available + books.credit_limit >= price:
-                return None
+        async def work(db: AsyncSession) -> tuple[Means, bool]:
+            means = await Means.read(db, caller.key, await read_balance(db, account_id))
+            if means.refusal_of(price) is None:
+                return means, True
             record = (account_id, caller.key.env, idempotency_key)
             if idempotency_key and await db.get(IdempotencyRecord, record) is not None:
-                return None
+                return means, True
             # Credits may have become due since the account was last looked at.
             balance = await ledger.balance_of(db, account_id)
-            available = balance.available + balance.credit_limit
-            if available >= price:
-                return None
-            return InsufficientCreditsError(needed=price, available=available)
+            return await Means.read(db, caller.key, balance), False
 
-        if refusal := await persist(self.sessions, work, patience=PATIENCE):
+        means, may_pass = await persist(self.sessions, work, patience=PATIENCE)
+        facts_of(request).remaining_credits = means.remaining
+        if not may_pass and (refusal := means.refusal_of(price)):
             raise refusal
+
+    async def remaining(self, caller: Caller, balance: Balance) -> int | None:
+        """Tell what the key can spend, the account having `balance`; None where nobody can say.
+
+        Asked for an answer that has been paid for, which a database that is away must not spoil.
+        """
+        if not caller.key.has_budget:
+            return balance.available
+
+        async def work(db: AsyncSession) -> Means:
+            return await Means.read(db, caller.key, balance)
+
+        try:
+            return (await persist(self.sessions, work, patience=PATIENCE)).remaining
+        except OverloadedError:
+            return None
 
 
 def address_of(request: AnyRequest) -> str:

@@ -23,6 +23,9 @@ class RequestFacts:
     started_at_s: float = field(default_factory=time.perf_counter)
     job_id: UUID | None = None
     limit: LimitState | None = None
+    is_authenticated: bool = False
+    remaining_credits: int | None = None
+    """What the key could spend when that was last looked at; None before."""
     charged_credits: int = 0
     stages_ms: Mapping[str, float] = field(default_factory=dict)
     """Of a cutout that this request has made, and not of one that it was answered with again."""

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from billing.ledger import Balance
-
 CHARGED: Final = "X-Credits-Charged"
 HELD: Final = "X-Credits-Held"
 REMAINING: Final = "X-Credits-Remaining"
@@ -11,11 +9,15 @@ REPLAYED: Final = "Idempotent-Replayed"
 
 
 def credit_headers(
-    balance: Balance, *, charged: int = 0, held: int = 0, is_replayed: bool = False
+    *,
+    charged: int = 0,
+    remaining: int | None = None,
+    held: int | None = None,
+    is_replayed: bool = False,
 ) -> dict[str, str]:
-    headers = {CHARGED: str(charged), REMAINING: str(balance.available)}
-    if held:
-        headers[HELD] = str(held)
+    """Write what is known; None stands for what is not, or does not belong to the answer."""
+    counts = {CHARGED: charged, REMAINING: remaining, HELD: held}
+    headers = {name: str(count) for name, count in counts.items() if count is not None}
     if is_replayed:
         headers[REPLAYED] = "true"
     return headers

@@ -48,14 +48,13 @@ CALL_CODES: Final = (
     "unknown_model",
     "model_not_installed",
 )
-PICTURE_CODES: Final = (
-    "unsupported_format",
-    "unreadable_image",
-    "no_foreground",
-    "deadline_exceeded",
-)
+BACKGROUND_CODES: Final = ("unsupported_format", "unreadable_image")
+"""Of `bg_image_url`; of the picture itself they are a failed task's in the Revid dialect."""
+PICTURE_CODES: Final = (*BACKGROUND_CODES, "no_foreground", "deadline_exceeded")
 READ_CODES: Final = ("not_found", "rate_limited", *OUR_CODES)
-CREDITS: Final = ("X-Credits-Charged", "X-Credits-Remaining", "Idempotent-Replayed")
+CREDITS: Final = ("X-Credits-Charged", "X-Credits-Remaining")
+REFUSED: Final = (*KEYED, *CREDITS)
+"""What a refused call carries, once its key is known; `X-Credits-Remaining` if it was looked at."""
 PICTURES: Final = ("image/png", "image/webp", "image/jpeg", "application/zip")
 CALL_PARAMETERS: Final = [
     {"$ref": "#/components/parameters/IdempotencyKey"},
@@ -114,10 +113,10 @@ def _remove_background(definitions: Document) -> Document:
         "responses": {
             "200": answer(
                 "The cutout's link: signed, expiring, needing no key.",
-                (*KEYED, *CREDITS),
+                (*KEYED, *CREDITS, "Idempotent-Replayed"),
                 {"ok": openapi_examples.CODIA_OK},
             ),
-            **refusals((*CALL_CODES, *PICTURE_CODES), KEYED, codia.refusal_document),
+            **refusals((*CALL_CODES, *PICTURE_CODES), REFUSED, codia.refusal_document),
         },
     }
 
@@ -137,10 +136,10 @@ def _start_removal(definitions: Document) -> Document:
         "responses": {
             "200": answer(
                 "The task and its hold are committed.",
-                (*KEYED, *CREDITS, "X-Credits-Held"),
+                (*KEYED, *CREDITS, "X-Credits-Held", "Idempotent-Replayed"),
                 {"created": openapi_examples.REVID_CREATED},
             ),
-            **refusals(CALL_CODES, KEYED, revid_documents.refusal_document),
+            **refusals((*CALL_CODES, *BACKGROUND_CODES), REFUSED, revid_documents.refusal_document),
         },
     }
 

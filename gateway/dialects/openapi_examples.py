@@ -4,6 +4,7 @@ from typing import Any, Final
 
 TASK_ID: Final = "5f0c9a52-7d41-4c1e-9d3c-0a6f5b1f2e77"
 SIGNATURE: Final = "Jx3mS0cTg3cVg7m2o0W1cXo0Zq0c3bq6S8kXG5l1d2E"
+WARNING: Final = "the picture's long edge is under 400 px: its edges will look coarse"
 CODIA_REQUEST: Final = {"image_url": "https://example.com/product.jpg"}
 CODIA_OK: Final[dict[str, Any]] = {
     "code": 0,
@@ -14,8 +15,8 @@ CODIA_OK: Final[dict[str, Any]] = {
     },
     "model": "isnet-general-use",
     "confidence": 0.97,
-    "reasons": ["touches_frame"],
-    "warnings": ["low_resolution"],
+    "reasons": ["low_resolution", "touches_frame"],
+    "warnings": [WARNING],
 }
 REVID_CREATED: Final[dict[str, Any]] = {
     "success": True,
@@ -53,8 +54,8 @@ TASKS: Final[dict[str, dict[str, Any]]] = {
             "model": "u2net",
         },
         "confidence": 0.97,
-        "reasons": ["touches_frame"],
-        "warnings": ["low_resolution"],
+        "reasons": ["low_resolution", "touches_frame"],
+        "warnings": [WARNING],
     },
     "failed": {
         "status": "failed",
@@ -76,9 +77,11 @@ _ACCOUNT: Final[dict[str, Any]] = {
         "balance": 50000,
         "held": 25,
         "available": 49975,
+        "available_to_key": 49975,
         "credit_limit": 0,
         "expiring_soon": None,
     },
+    "budget": None,
     "period_end": "2026-12-20T10:30:00Z",
     "limits": {
         "rate_per_minute": 1200,
@@ -143,8 +146,8 @@ WEBHOOKS: Final[dict[str, dict[str, Any]]] = {
             "confidence": 0.97,
             "model": "u2net",
             "format": "png",
-            "reasons": ["touches_frame"],
-            "warnings": ["low_resolution"],
+            "reasons": ["low_resolution", "touches_frame"],
+            "warnings": [WARNING],
             "result_expires_at": "2026-11-21T10:30:02.450000Z",
             "image_url": CODIA_OK["data"]["image_url"],
         },
@@ -172,7 +175,18 @@ WEBHOOKS: Final[dict[str, dict[str, Any]]] = {
     },
 }
 _ENDING: Final = {"credits": 1200, "at": "2026-11-24T00:00:00Z"}
+_EXPIRING: Final = _ACCOUNT | {"credits": _ACCOUNT["credits"] | {"expiring_soon": _ENDING}}
+_BUDGET: Final = {"credits": 100, "used": 75, "left": 25, "period_end": "2026-12-20T10:30:00Z"}
+
+
+def _with_budget(account: dict[str, Any]) -> dict[str, Any]:
+    means = account["credits"] | {"available_to_key": 25}
+    return account | {"credits": means, "budget": _BUDGET}
+
+
 ACCOUNTS: Final[dict[str, dict[str, Any]]] = {
     "usual": _ACCOUNT,
-    "expiring": _ACCOUNT | {"credits": _ACCOUNT["credits"] | {"expiring_soon": _ENDING}},
+    "expiring": _EXPIRING,
+    "budget": _with_budget(_ACCOUNT),
+    "budget_expiring": _with_budget(_EXPIRING),
 }

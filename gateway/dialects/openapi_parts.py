@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from core.confidence import REASONS
 from gateway.dialects.forms import JSON
 from gateway.dialects.words import BY_CODE
 from gateway.errors import Problem
@@ -23,9 +24,12 @@ HEADERS: Final[Mapping[str, tuple[str, Any]]] = {
         "The earliest at which to ask again, in seconds; of a rate, when the call will be taken.",
         2,
     ),
-    "X-Credits-Charged": ("Credits that this call cost.", 25),
+    "X-Credits-Charged": ("Credits that this call cost; 0 of a refusal.", 25),
     "X-Credits-Held": ("Credits set aside until the task ends.", 25),
-    "X-Credits-Remaining": ("Credits that can be spent now.", 49975),
+    "X-Credits-Remaining": (
+        "Credits that this key can spend: the account's, or fewer where its own budget says so.",
+        49975,
+    ),
     "Idempotent-Replayed": (
         "`true`: this is the first answer again, and cost nothing more.",
         "true",
@@ -150,5 +154,7 @@ def schema_of(example: Any) -> Document:
             "properties": {name: schema_of(value) for name, value in example.items()},
         }
     if isinstance(example, list):
+        if all(one in REASONS for one in example):
+            return {"type": "array", "items": {"type": "string", "enum": list(REASONS)}}
         return {"type": "array", "items": schema_of(example[0])}
     return {"type": TYPE_NAMES[type(example)]}

@@ -55,7 +55,7 @@ class Reception:
         """
         idempotency_key = idempotency_key_of(request)
         if kind == MULTIPART:
-            await self.door.check_means(caller, idempotency_key)
+            await self.door.check_means(request, caller, idempotency_key)
             async with self.uploads.one(caller.key.account_id):
                 body = await read_multipart(
                     request,
@@ -66,7 +66,7 @@ class Reception:
                 )
         else:
             body = await read_json(request)
-            await self.door.check_means(caller, idempotency_key)
+            await self.door.check_means(request, caller, idempotency_key)
         try:
             body.idempotency_key = idempotency_key
             yield body

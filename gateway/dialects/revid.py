@@ -112,8 +112,9 @@ async def accept_task(
         submitted = await reception.cutouts.submit(await reception.with_options(asked, body, form))
     facts_of(request).job_id = submitted.job_id
     headers = credit_headers(
-        submitted.balance,
-        held=0 if submitted.is_replayed else submitted.price_credits,
+        charged=submitted.charged_credits,
+        remaining=await reception.door.remaining(caller, submitted.balance),
+        held=submitted.held_credits,
         is_replayed=submitted.is_replayed,
     )
     return Response(created_document(submitted.job_id), headers=headers)

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
-from litestar import Request, Response
+from litestar import HttpMethod, Request, Response
 from litestar.exceptions import HTTPException
 
+from billing.errors import InsufficientCreditsError
 from gateway import errors
 from gateway.dialects import account, codia, revid
-from gateway.dialects.facts import facts_of
+from gateway.dialects.facts import RequestFacts, facts_of
+from gateway.dialects.headers import credit_headers
 from gateway.dialects.words import words_for
 from gateway.errors import Problem, RateLimitedError
 
@@ -57,7 +59,17 @@ def answer_problem(request: AnyRequest, exc: Exception) -> Response[Any]:
     _, shape = _dialect(request.scope["path"])
     answer = shape(problem, words_for(exc, problem))
     answer.headers.update(_headers(exc, problem))
+    if request.method == HttpMethod.POST and facts.is_authenticated:  # a call for a cutout
+        answer.headers.update(credit_headers(remaining=_remaining(exc, facts)))
     return answer
+
+
+def _remaining(exc: Exception, facts: RequestFacts) -> int | None:
+    """Tell what was left at the last look: that of the hold, where it was placed in vain."""
+    known = facts.remaining_credits
+    if isinstance(exc, InsufficientCreditsError):
+        return exc.available if known is None else min(known, exc.available)
+    return known
 
 
 def problem_of(exc: Exception) -> Problem:

@@ -29,9 +29,11 @@ async def test_an_account_tells_its_price_its_means_and_its_limits(
         "balance": 250,
         "held": 0,
         "available": 250,
+        "available_to_key": 250,
         "credit_limit": 0,
         "expiring_soon": None,
     }
+    assert document["budget"] is None
     ends_at = datetime.fromisoformat(document["period_end"])
     assert timedelta(days=27) < ends_at - datetime.now(UTC) < timedelta(days=32)
     assert document["limits"]["upload_bytes_max"] == 20 * 2**20
