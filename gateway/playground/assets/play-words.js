@@ -31,8 +31,9 @@ const REFUSALS = {
   too_many_at_once: ["Too many at once", "Wait until one of the others is done."],
   unsupported_format: ["That is not a picture we can read", "Nothing was charged."],
   unreadable_image: ["The picture is broken", "Nothing was charged."],
+  empty_file: ["The file is empty", "Nothing was sent, and nothing was charged."],
   file_too_large: ["The file is too large", ""],
-  too_many_pixels: ["Too many pixels", "Make it smaller and try again. Nothing was charged."],
+  too_many_pixels: ["The picture is over the limits", "Make it smaller and try again. Nothing was charged."],
   no_foreground: ["Nothing to cut out", "No subject stands out. Nothing was charged."],
   model_not_installed: ["That model is not installed here", "Choose another. Nothing was charged."],
   invalid_request: ["Something in the options does not fit", "Nothing was charged."],
@@ -44,13 +45,18 @@ const REFUSALS = {
 };
 
 // Where the file itself is at fault, trying it again is no use.
-const FILE_FAULTS = new Set(["unsupported_format", "unreadable_image", "file_too_large", "too_many_pixels"]);
+const FILE_FAULTS = new Set(["empty_file", "unsupported_format", "unreadable_image", "file_too_large", "too_many_pixels"]);
 
 // Where only another option, key or account helps: trying again comes last.
 const STANDING_FAULTS = new Set([
   "missing_key", "unknown_key", "key_revoked", "key_not_allowed", "account_suspended", "insufficient_credits",
   "invalid_request", "model_not_installed", "no_foreground", "foreign_page",
 ]);
+
+// Whether trying the same again may help.
+function mayHelp(code) {
+  return !FILE_FAULTS.has(code) && !STANDING_FAULTS.has(code);
+}
 
 // Options as the form calls them.
 const OPTION_WORDS = { crop_margin: "Margin around it", crop: "Crop to the subject", model: "Model", format: "File" };
@@ -88,13 +94,14 @@ function refusalWords(refusal, isDemo) {
 // The gateway's own words, where they say more than the title does.
 function newWords(title, { code, words }) {
   if (words.replace(/\.$/, "") === title) return "";
-  if (code !== "invalid_request") return forVisitors(words);
+  if (code !== "invalid_request") return words;
   return words.replace(/^.*?\b(crop_margin|crop|model|format): /, (_, name) => `${OPTION_WORDS[name]}: `);
 }
 
-// Without what only who runs the gateway can do: the clause that names a command.
-function forVisitors(words) {
-  return words.split(/[;.:] (?=[^;.:]*`)/)[0];
+// A warning as a sentence among others. The name of a model is written as it is.
+function warningSentence(words) {
+  const begun = / is not installed/.test(words) ? `The model ${words}` : words[0].toUpperCase() + words.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
 function fileSize(bytes) {

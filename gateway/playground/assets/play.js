@@ -10,11 +10,11 @@ const EXTENSIONS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "web
 const viewer = new Viewer((scale) => {
   part("zoom").textContent = `${Math.round(scale * 100)} %`;
 });
-let picture = null; // { file, name, path }
+let picture = null; // { file, name, path, url }
 let removal = null;
 let hasArrivedMaybe = false; // the last try ended without an answer
-let hasCutout = false; // of this picture, from an earlier try
-let shown = []; // object URLs to be given back
+let cutout = null; // the last one, with its picture: there to come back to until the next is
+let objectUrls = []; // to be given back
 
 // ---- What the stage shows: empty, working, refused, done.
 
@@ -24,9 +24,19 @@ function show(state) {
   part("working").hidden = state !== "working";
   part("refused").hidden = state !== "refused";
   part("tools").hidden = state !== "done";
-  part("result").hidden = state !== "done" && !(state === "refused" && hasCutout);
   part("again-row").hidden = state === "empty" || state === "working";
+  const isCutoutThere = state === "done" || (state === "refused" && cutout !== null);
+  part("result").hidden = !isCutoutThere;
+  for (const button of document.querySelectorAll(".keep")) button.hidden = cutout === null;
+  if (state !== "working") tellCalls(isCutoutThere ? cutout : null);
   if (state === "empty") viewer.root.hidden = true;
+  window.onbeforeunload = state === "working" ? askBeforeLeaving : null;
+}
+
+// The browser's own question: a cutout that is in work is charged and would be lost with the page.
+function askBeforeLeaving(event) {
+  event.preventDefault();
+  return "A cutout is in work.";
 }
 
 function say(words) {
@@ -41,8 +51,15 @@ function isFocusFree() {
 
 function objectUrl(blob) {
   const url = URL.createObjectURL(blob);
-  shown.push(url);
+  objectUrls.push(url);
   return url;
+}
+
+// Gives back the pictures that nobody can come back to.
+function letGo() {
+  const needed = new Set([picture?.url, cutout?.url, cutout?.picture.url]);
+  for (const url of objectUrls) if (!needed.has(url)) URL.revokeObjectURL(url);
+  objectUrls = objectUrls.filter((url) => needed.has(url));
 }
 
 function tellProgress(percent, word) {
@@ -63,12 +80,10 @@ function letCancel(isPossible) {
 
 async function take(file, name, path = "") {
   removal?.cancel().catch(() => {}); // whether it could be: nobody looks at it any more
-  shown.forEach((url) => URL.revokeObjectURL(url));
-  shown = [];
-  hasCutout = false;
-  picture = { file, name: name || file.name || "picture", path };
+  picture = { file, name: name || file.name || "picture", path, url: objectUrl(file) };
+  letGo();
   const mine = picture;
-  await viewer.showOriginal(objectUrl(file));
+  await viewer.showOriginal(mine.url);
   if (picture === mine) await cut();
 }
 
@@ -90,6 +105,7 @@ async function cut(isRetry = false) {
   const idempotencyKey = isSame ? removal.idempotencyKey : newIdempotencyKey();
   const mine = (removal = new Removal(picture, options, key, idempotencyKey));
   try {
+    if (picture.file.size === 0) throw new Refusal("empty_file");
     if (picture.file.size > BYTES_MAX) throw new Refusal("file_too_large", `${fileSize(picture.file.size)}; ${fileSize(BYTES_MAX)} are allowed.`);
     if (!key && !IS_DEMO) throw new Refusal("missing_key");
     tellProgress(null, "Sending the picture");
@@ -109,7 +125,7 @@ async function cut(isRetry = false) {
 function refuse(refusal, isDemo) {
   if (refusal.code === "canceled") {
     say("Canceled. Nothing was charged.");
-    if (hasCutout) return showCutoutAgain();
+    if (cutout) return showCutoutAgain();
     show("empty");
     part("file").focus({ preventScroll: true });
     return;
@@ -119,20 +135,30 @@ function refuse(refusal, isDemo) {
   part("refusal-words").textContent = words;
   part("refusal-hint").textContent = hint;
   part("retry").hidden = FILE_FAULTS.has(refusal.code);
-  part("retry").classList.toggle("main", !STANDING_FAULTS.has(refusal.code));
-  part("keep").hidden = !hasCutout;
-  part("keep").classList.toggle("main", STANDING_FAULTS.has(refusal.code));
+  part("retry").classList.toggle("main", mayHelp(refusal.code));
+  part("keep").classList.toggle("main", !mayHelp(refusal.code));
   viewer.root.classList.add("alone");
   show("refused");
+  if (FILE_FAULTS.has(refusal.code)) part("again-row").hidden = true;
   say("");
   const isAboutKey = ["missing_key", "unknown_key", "key_revoked"].includes(refusal.code);
   const wantsKey = isAboutKey || (isDemo && refusal.code === "insufficient_credits");
   if (wantsKey) part("key-card").open = true;
-  const next = part("retry").hidden ? part("refused").querySelector(".another") : part("retry");
+  const next = [...part("refused").querySelectorAll("button")].find((button) => !button.hidden);
   (isAboutKey ? part("key") : next).focus({ preventScroll: !isAboutKey });
 }
 
-function showCutoutAgain() {
+async function showCutoutAgain() {
+  const former = cutout;
+  if (picture !== former.picture) {
+    picture = former.picture;
+    letGo();
+    await viewer.showOriginal(picture.url);
+    if (picture === former.picture) await viewer.showCutout(former.url);
+    if (picture !== former.picture) return; // another came meanwhile
+    viewer.reveal(former.isSameFrame);
+  }
+  viewer.root.hidden = false;
   viewer.root.classList.remove("alone");
   show("done");
   part("download").focus({ preventScroll: true });
@@ -157,10 +183,8 @@ async function present(mine, done) {
   link.download = done.saveAs;
   link.textContent = `Download ${extension.toUpperCase()} · ${fileSize(done.blob.size)}`;
   tellOf(done);
-  part("codia-curl").textContent = codiaCurl(GATEWAY, done);
-  part("revid-curl").textContent = revidCurl(GATEWAY, done);
-  part("api-lead").textContent = `Exactly what was done to ${done.picture.name}, from a shell. Put your key in the environment as CUTOUT_API_KEY.`;
-  hasCutout = true;
+  cutout = { ...done, url, isSameFrame };
+  letGo();
   show("done");
   viewer.reveal(isSameFrame);
   if (hadFocus) link.focus({ preventScroll: true });
@@ -174,7 +198,7 @@ function tellOf({ task, charged, options }) {
   part("sureness").className = `badge ${tone}`;
   part("meter").value = task.confidence;
   list(part("reasons"), task.reasons.map(reasonWord));
-  list(part("warnings"), task.warnings.map(forVisitors));
+  list(part("warnings"), task.warnings.map(warningSentence));
   const [width, height] = viewer.size;
   const model = options.model === "auto" ? `${task.result.model} (auto)` : task.result.model;
   facts([
@@ -184,7 +208,19 @@ function tellOf({ task, charged, options }) {
     ["Charged", `${charged} credits`],
   ]);
   const doubts = task.reasons.map(reasonWord).join(" ");
-  say(`Done. Confidence ${percent}, ${word}. ${doubts} ${task.warnings.map(forVisitors).join(" ")}`);
+  say(`Done. Confidence ${percent}, ${word}. ${doubts} ${task.warnings.map(warningSentence).join(" ")}`);
+}
+
+// The calls for what the page shows; without a cutout those that it was served with.
+const servedCalls = ["codia-curl", "revid-curl", "api-lead"].map((id) => [id, [...part(id).childNodes]]);
+
+function tellCalls(done) {
+  const calls = done && [
+    ["codia-curl", [codiaCurl(GATEWAY, done)]],
+    ["revid-curl", [revidCurl(GATEWAY, done)]],
+    ["api-lead", [`Exactly what was done to ${done.picture.name}, from a shell. Put your key in the environment as CUTOUT_API_KEY.`]],
+  ];
+  for (const [id, words] of calls ?? servedCalls) part(id).replaceChildren(...words);
 }
 
 function list(place, lines) {
@@ -256,10 +292,10 @@ part("cancel").addEventListener("click", async () => {
   say("It is in work already: it will be finished, and is charged if it succeeds.");
 });
 part("retry").addEventListener("click", () => cut(hasArrivedMaybe));
-part("keep").addEventListener("click", showCutoutAgain);
+for (const button of document.querySelectorAll(".keep")) button.addEventListener("click", showCutoutAgain);
 part("options").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (picture) cut();
+  if (!part("again-row").hidden) cut(); // Enter in a field comes here, too
 });
 part("crop").addEventListener("change", (event) => {
   part("margin-field").hidden = !event.target.checked;

@@ -120,9 +120,20 @@ async def test_what_lowers_the_confidence_is_put_into_words(bench: Bench, astron
 async def test_a_model_that_stood_in_is_told(bench: Bench, astronaut: bytes) -> None:
     await bench.page.select_option("#model", "silueta")
     await bench.cut(astronaut)
-    warning = await bench.page.inner_text("#warnings li")
-    assert warning.startswith("silueta is not installed, ")
-    assert " ran instead" in warning
+    assert await bench.page.inner_text("#warnings li") == (
+        "The model silueta is not installed here, cutout-lite ran instead."
+    )
+
+
+async def test_every_warning_is_a_sentence(bench: Bench, astronaut: bytes) -> None:
+    small = BytesIO()
+    with Image.open(BytesIO(astronaut)) as picture:
+        picture.resize((300, 300)).save(small, "PNG")
+    await bench.cut(small.getvalue(), "small.png")
+    warnings = await bench.page.locator("#warnings li").all_inner_texts()
+    assert warnings
+    for warning in warnings:
+        assert re.fullmatch(r"[A-Z].*\.", warning), warning
 
 
 async def test_another_file_format_is_another_file(bench: Bench, astronaut: bytes) -> None:

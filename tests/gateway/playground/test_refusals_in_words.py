@@ -39,6 +39,16 @@ async def test_a_broken_picture_is_refused_in_words(bench: Bench, astronaut: byt
     assert "The picture is broken" in await refusal(bench)
 
 
+async def test_an_empty_file_is_called_empty_and_not_even_sent(bench: Bench) -> None:
+    await bench.pick(b"", "empty.png")
+    words = await refusal(bench)
+    assert "The file is empty" in words
+    assert "nothing was charged" in words
+    assert "options" not in words
+    await expect(bench.page.get_by_role("button", name="Try again")).to_be_hidden()
+    await expect(bench.page.locator("#again")).to_be_hidden()
+
+
 async def test_a_file_that_is_too_large_is_not_even_sent(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     path.write_bytes(bytes(21 * 2**20))
@@ -53,7 +63,7 @@ async def test_too_many_pixels_are_refused_in_words(bench: Bench) -> None:
     Image.new("L", (16_100, 300)).save(wide, "PNG")
     bench.visit.expected.append("413")
     await bench.pick(wide.getvalue())
-    assert "Too many pixels" in await refusal(bench)
+    assert "The picture is over the limits" in await refusal(bench)
 
 
 async def test_an_option_that_does_not_fit_is_told(bench: Bench, astronaut: bytes) -> None:
@@ -215,13 +225,6 @@ async def test_what_can_no_longer_be_canceled_is_said_to_be_charged(
     await expect(bench.page.locator("#goes-on")).to_be_hidden()
     await bench.page.click("#cancel")
     await expect(bench.page.get_by_text("it is charged if it succeeds")).to_be_visible()
-
-
-async def test_advice_for_operators_is_not_given_to_visitors(bench: Bench) -> None:
-    told = await bench.page.evaluate(
-        "() => forVisitors('u2net is not installed, x ran instead; `cutout models pull u2net`')"
-    )
-    assert told == "u2net is not installed, x ran instead"
 
 
 async def test_no_refusal_is_said_twice(bench: Bench) -> None:
