@@ -5,7 +5,7 @@ from litestar.di import NamedDependency
 
 from billing.db import SessionFactory
 from billing.pricing import price_of
-from gateway.console.overview import open_jobs_of
+from gateway.console.overview import open_jobs_of, spending_budget
 from gateway.console.visitor import Visitor
 from gateway.limits import Limits
 from gateway.settings import Settings
@@ -27,12 +27,14 @@ class LimitsController(Controller):
         )
         async with sessions() as db:
             open_jobs = await open_jobs_of(db, visitor.account_id)
+            budget = await spending_budget(db, visitor)
         return page(
             "console/limits.html",
             visitor=visitor,
             key=key,
             state=state,
             open_jobs=open_jobs,
+            budget=budget,
             price=price_of(key.env),
             settings=settings,
         )

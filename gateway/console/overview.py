@@ -7,6 +7,7 @@ from litestar import Controller, Response, get
 from litestar.di import NamedDependency
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from billing.budgets import Budget, budget_of
 from billing.db import SessionFactory
 from billing.periods import catch_up
 from billing.pricing import CREDITS_PER_CUTOUT, price_of
@@ -30,7 +31,10 @@ class OverviewController(Controller):
             standing = await standing_of(db, account_id)
             lines = await usage(db, account_id, since=days.since, until=days.until)
             open_jobs = await open_jobs_of(db, account_id)
+            budget = await spending_budget(db, visitor)
         spendable = standing.balance.available + standing.balance.credit_limit
+        if budget is not None:
+            spendable = min(spendable, budget.left)
         return page(
             "console/overview.html",
             visitor=visitor,
@@ -38,6 +42,7 @@ class OverviewController(Controller):
             soon=SOON,
             price=price_of("live"),
             cutouts=max(0, spendable) // CREDITS_PER_CUTOUT,
+            budget=budget,
             open_jobs=open_jobs,
             days=days,
             by_day=by_day(days, lines),
@@ -48,6 +53,13 @@ class OverviewController(Controller):
 async def open_jobs_of(db: AsyncSession, account_id: object) -> int:
     """Count the jobs that wait or are worked on."""
     return (await db.get_one(CreditAccount, account_id)).open_holds
+
+
+async def spending_budget(db: AsyncSession, visitor: Visitor) -> Budget | None:
+    """Read the budget that bounds what the signed-in key spends; a test key's spends nothing."""
+    if price_of(visitor.key.env) == 0:
+        return None
+    return await budget_of(db, visitor.api_key.id)
 
 
 def by_day(days: Days, lines: list[UsageLine]) -> list[tuple[str, int, int]]:

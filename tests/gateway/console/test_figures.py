@@ -224,6 +224,29 @@ async def test_the_overview_tells_what_can_be_spent_and_until_when(
     assert page.index("Promotion") < page.index('<th scope="row">Plan'), "what is used first"
 
 
+async def test_a_key_with_a_budget_is_told_what_that_leaves(
+    client: AsyncClient, house: House
+) -> None:
+    owner = await new_customer(house)
+    key = await visitors.new_key(house, owner.account_id, budget_credits=70)
+    mine = Customer(owner.account_id, key)
+    await make_cutout(client, mine)
+    guest = await signed_in(client, mine)
+
+    page = (await guest.get("/console")).text
+    limits = (await guest.get("/console/limits")).text
+
+    assert "<strong>225</strong> credits" in page, "the account's"
+    assert "Enough for 1 cutout at 25 credits with this key" in page, "the key's"
+    assert "45 of 70 credits left until" in page
+    assert "<strong>45</strong> of 70 credits left" in limits
+    await make_cutout(client, mine)
+    assert "Yet this key has less left than one cutout costs" in (await guest.get("/console")).text
+    without = await signed_in(client, owner)
+    assert "budget" not in (await without.get("/console/limits")).text
+    assert "Enough for 8 cutouts" in (await without.get("/console")).text
+
+
 async def test_what_is_due_is_played_before_it_is_shown(client: AsyncClient, house: House) -> None:
     customer = await new_customer(house)
     async with house.sessions.begin() as db:

@@ -18,7 +18,7 @@ pytestmark = [needs_chromium, pytest.mark.browser]
 @pytest.fixture
 async def lively(served: str, house: House) -> tuple[Customer, list[str]]:
     """Give a customer who has some of everything, and all addresses that show it."""
-    customer = await new_customer(house, name="Shop")
+    customer = await new_customer(house, name="Shop", budget_credits=70)
     async with AsyncClient(base_url=served, timeout=60) as client:
         await make_cutout(client, customer)
     (job,) = await jobs_of(house, customer)
