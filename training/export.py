@@ -5,6 +5,7 @@ The edge network is so small that it keeps all its digits.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +69,24 @@ def _picture() -> torch.Tensor:
     return functional.interpolate(blobs, size_px, mode="bicubic").clamp(0, 1)
 
 
-def export(name: str, checkpoint: Path, out: Path) -> float:
+def middle(checkpoints: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """Return the mean of the networks in `checkpoints`.
+
+    Of a network and the same one trained on for something new, the middle keeps more of what the
+    first knew and loses little of what the second learnt (Wortsman et al., Robust fine-tuning of
+    zero-shot models, CVPR 2022, arXiv:2109.01903).
+    """
+    states = [torch.load(path, map_location="cpu")["average"] for path in checkpoints]
+    return {
+        name: torch.stack([state[name] for state in states]).double().mean(0).to(value.dtype)
+        for name, value in states[0].items()
+    }
+
+
+def export(name: str, checkpoints: Sequence[Path], out: Path) -> float:
     """Write `out` and return its largest difference from the network itself."""
     network: nn.Module = EdgeNet() if name == "edge" else LiteNet()
-    network.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
+    network.load_state_dict(middle(checkpoints))
     delivered = (network if name == "edge" else Delivered(network)).eval()
     given = torch.rand(512, CLUES) if name == "edge" else _picture()
     source, answer = ("clues", "correction") if name == "edge" else ("input", "alpha")
@@ -99,10 +114,10 @@ def main() -> None:
     """Export."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("network", choices=["edge", "lite"])
-    arguments.add_argument("checkpoint", type=Path)
+    arguments.add_argument("checkpoints", type=Path, nargs="+", help="of several, their mean")
     arguments.add_argument("out", type=Path)
     given = arguments.parse_args()
-    difference = export(given.network, given.checkpoint, given.out)
+    difference = export(given.network, given.checkpoints, given.out)
     print(f"{given.out.stat().st_size} bytes, differs by {difference:.4f} at most")
     if difference > DIFFERENCE_MAX:
         raise SystemExit("the file does not do what the network does")

@@ -21,7 +21,7 @@ from training.surfaces import background, plain, shadowed
 SEEN_PX, DETAIL = 192, 2
 """What the network sees; its answer is so many times as large."""
 ANSWERED_PX = SEEN_PX * DETAIL
-PHOTO_SHARE, CUT_SHARE, PRODUCT_SHARE = 0.4, 0.15, 0.2
+PHOTO_SHARE, CUT_SHARE, PRODUCT_SHARE = 0.52, 0.13, 0.2
 """Of the samples: photographs, what is cut out of them, products generated on the spot before a
 plain ground. The rest is composed from the pool of generated foregrounds."""
 HOLLOW_SHARE = 1.15
