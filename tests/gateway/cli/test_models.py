@@ -40,8 +40,8 @@ def test_weights_that_are_not_theirs_are_told_from_those_that_are(
     assert "✗ u2net:" in done.stdout
 
 
-def test_what_is_no_model_is_never_asked_of_rembg(tmp_path: Path) -> None:
-    """Some sessions of rembg upload the picture: only names of our table are passed on."""
+def test_what_is_no_model_is_never_downloaded(tmp_path: Path) -> None:
+    """Names that rembg knows and our table does not, or that lead out of the folder."""
     for name in ("atlascloud", "withoutbg", "u2net_custom", "../u2net"):
         done = runner.invoke(models.app, ["pull", name, "--weights-dir", str(tmp_path)])
         assert done.exit_code == 2
