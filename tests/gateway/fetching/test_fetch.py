@@ -15,7 +15,13 @@ import trustme
 from structlog.testing import capture_logs
 
 from gateway.dialects.words import words_for
-from gateway.errors import FetchError, UrlNotAllowedError, UrlUnreachableError, problem_for
+from gateway.errors import (
+    FetchError,
+    UrlNotAllowedError,
+    UrlStatusError,
+    UrlUnreachableError,
+    problem_for,
+)
 from gateway.fetching.addresses import IPAddress
 from gateway.fetching.fetch import Fetcher
 from tests.gateway.fetching.sites import PHOTO, Names, Site, fetching, open_site, refusal
@@ -258,7 +264,7 @@ async def test_no_cookie_is_carried_to_the_next_hop(fetcher: Fetcher, site: Site
 
 async def test_a_redirect_without_a_location_is_unreachable(fetcher: Fetcher, site: Site) -> None:
     url = site.shows("/a", b"", status="302 Found")
-    assert type(await refusal(fetcher, url)) is UrlUnreachableError
+    assert type(await refusal(fetcher, url)) is UrlStatusError
 
 
 # TLS.

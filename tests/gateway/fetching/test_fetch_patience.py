@@ -82,7 +82,7 @@ async def test_an_answer_that_is_no_picture_is_unreachable(
     fetcher: Fetcher, site: Site, answer: bytes
 ) -> None:
     site.says("/a", answer)
-    assert type(await refusal(fetcher, site.url + "/a")) is UrlUnreachableError
+    assert isinstance(await refusal(fetcher, site.url + "/a"), UrlUnreachableError)
 
 
 async def test_bytes_beyond_the_length_are_not_read(fetcher: Fetcher, site: Site) -> None:
