@@ -115,6 +115,14 @@ def with_ones(guide: NDArray[np.uint8]) -> Plane:
     return np.asarray(cv2.cvtColor(whole, cv2.COLOR_RGB2RGBA))
 
 
+def slope_of(mask: Plane) -> Plane:
+    """Return how steep a mask is, per pixel."""
+    slope_x = cv2.Sobel(mask, cv2.CV_32F, 1, 0, scale=1 / 8)
+    slope_y = cv2.Sobel(mask, cv2.CV_32F, 0, 1, scale=1 / 8)
+    # Not cv2.magnitude: its last bit follows from where in memory the planes happen to lie.
+    return np.asarray(np.sqrt(slope_x * slope_x + slope_y * slope_y))
+
+
 def _marked(wanted: NDArray[np.bool_]) -> Marks:
     return wanted.view(np.uint8)
 
@@ -125,10 +133,7 @@ def _square(reach_px: int) -> Marks:
 
 def _heard(coarse: Plane, doubt: NDArray[np.bool_]) -> float:
     """Return how far a mask may be mended at all: 1, or less if it is sharp nearly everywhere."""
-    slope_x = cv2.Sobel(coarse, cv2.CV_32F, 1, 0, scale=1 / 8)
-    slope_y = cv2.Sobel(coarse, cv2.CV_32F, 0, 1, scale=1 / 8)
-    slope = np.sqrt(slope_x * slope_x + slope_y * slope_y)
-    steep = cv2.blur(cv2.dilate(slope, _square(2)), (5, 5))
+    steep = cv2.blur(cv2.dilate(slope_of(coarse), _square(2)), (5, 5))
     share = float((steep[doubt] > SHARP).mean()) if doubt.any() else 0.0
     return float(np.clip((DRAWN_TO - share) / (DRAWN_TO - DRAWN_FROM), 0, 1))
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.band import band_tiles, each_strip, reduced, scaled_up
+from core.clues import slope_of, with_ones
 from core.edge import MENDED_EDGE_PX, EdgeNetwork
 from core.guided import ColourModel, Plane, separability
 
@@ -117,11 +118,7 @@ def _solving_size(image: Image, mask: Mask) -> tuple[int, int]:
 
 def _sharpness(mask: Mask, size_px: tuple[int, int]) -> Plane:
     """Return the steepest slope of the mask nearby, per network pixel, at the solving size."""
-    slope_x = cv2.Sobel(mask, cv2.CV_32F, 1, 0, scale=1 / 8)
-    slope_y = cv2.Sobel(mask, cv2.CV_32F, 0, 1, scale=1 / 8)
-    # Not cv2.magnitude: its last bit follows from where in memory the planes happen to lie.
-    slope = np.sqrt(slope_x * slope_x + slope_y * slope_y)
-    steepest = cv2.dilate(slope, np.ones((5, 5), np.uint8))
+    steepest = cv2.dilate(slope_of(mask), np.ones((5, 5), np.uint8))
     return np.asarray(cv2.resize(cv2.blur(steepest, (5, 5)), size_px))
 
 
@@ -135,7 +132,7 @@ def _solve(
     box = _box_around(unknown > 0, margin_px=SEPARABILITY_RADIUS_PX)
     if box is None:
         return alpha, "none"
-    picture, near = _with_ones(guide[box]), alpha[box].copy()
+    picture, near = with_ones(guide[box]), alpha[box].copy()
     model = ColourModel(picture, SOLVE_RADIUS_PX, SOLVE_EPSILON, unknown[box].copy())
     trust = _trust(list(cv2.split(picture)[:3]), near, sharpness[box]).reshape(-1)[model.pixels]
     solution, steps = model.solve(near, trust, SOLVE_STEPS_MAX, deadline_s)
@@ -151,16 +148,9 @@ def _modelled(guide: Image, alpha: Plane) -> _Solved:
     box = _box_around(unknown > 0, margin_px=SPREAD_MARGIN_PX)
     if box is not None:
         reach = np.asarray(cv2.dilate(unknown[box], np.ones((3, 3), np.uint8)), np.uint8)
-        model = ColourModel(_with_ones(guide[box]), SPREAD_RADIUS_PX, SOLVE_EPSILON, reach)
+        model = ColourModel(with_ones(guide[box]), SPREAD_RADIUS_PX, SOLVE_EPSILON, reach)
         coefficients[box] = model.coefficients(alpha[box])
     return _Solved(alpha, unknown, coefficients)
-
-
-def _with_ones(colours: NDArray[np.uint8]) -> Plane:
-    """Return (h, w, 4) float32, 0..1, with a fourth plane of ones."""
-    return np.asarray(
-        cv2.cvtColor(colours.astype(np.float32) * np.float32(1 / 255), cv2.COLOR_RGB2RGBA)
-    )
 
 
 def _sure(coarse: Plane, band_px: int) -> NDArray[np.uint8]:
