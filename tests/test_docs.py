@@ -92,6 +92,14 @@ def test_every_metric_has_its_row(make_settings: Callable[..., Settings]) -> Non
     assert not [name for name in names if f"| `{name}` |" not in page]
 
 
+def test_every_event_of_the_log_is_told_of() -> None:
+    page = (DOCS / "operations.md").read_text()
+    code = "".join(path.read_text() for path in sorted((ROOT / "gateway").rglob("*.py")))
+    events = set(re.findall(r"\blog\.\w+\(\s*\"([a-z_]+\.[a-z_]+)\"", code))
+    assert len(events) > 1
+    assert not [event for event in sorted(events) if f"`{event}`" not in page]
+
+
 def test_every_package_of_the_lock_is_on_the_page_of_licences() -> None:
     page = (DOCS / "licences.md").read_text().lower()
     lock = (ROOT / "requirements.lock").read_text()
