@@ -127,7 +127,11 @@ class Attempts:
         return ended, balance
 
     async def _give_up(self, job: Job, exc: BaseException) -> None:
-        """T2' for a caller who waits: canceled with his request, failed for all else."""
+        """T2' for a caller who waits: canceled with his request, failed for all else.
+
+        `exc` is marked with whether it is known that the job ended free: where Postgres did not
+        say so, T2 may have been committed, and nobody is told that the cutout cost nothing.
+        """
         if isinstance(exc, LeaseLostError):
             log.warning("lease.lost", job_id=str(job.id), attempt=job.attempt)
             return
@@ -137,7 +141,9 @@ class Attempts:
             ending: Any = partial(settle.cancel, states=(PROCESSING,))
         else:
             ending = partial(settle.fail, failure=failure)
-        if await self._settle(job, partial(ending, fence=job.fence)) is not False:
+        is_free = await self._settle(job, partial(ending, fence=job.fence))
+        vars(exc)["is_known_free"] = is_free is True
+        if is_free is not False:
             event = "cutout.canceled" if is_canceled else "cutout.failed"
             _log_failure(job, exc, failure, event=event)
 

@@ -10,7 +10,7 @@ REPLAYED: Final = "Idempotent-Replayed"
 
 def credit_headers(
     *,
-    charged: int = 0,
+    charged: int | None = 0,
     remaining: int | None = None,
     held: int | None = None,
     is_replayed: bool = False,

@@ -7,7 +7,9 @@ from httpx import AsyncClient, Headers
 from sqlalchemy import select
 
 from billing.keys import KeyHasher, key_id_from, rotate_key
+from billing.ledger import balance_of
 from billing.tables import ApiKey
+from gateway import settle
 from gateway.app import House
 from tests.gateway.codia import CALL, spend, upload
 from tests.gateway.revid import SUBMIT, submit
@@ -117,6 +119,28 @@ async def test_a_failure_that_became_a_job_says_so_too(
     broken = await upload(client, customer, astronaut[:20_000])
     assert broken.status_code == 400
     assert told(broken.headers) == ("0", "250")
+
+
+async def test_a_failure_that_may_have_been_charged_does_not_say_that_it_was_not(
+    client: AsyncClient,
+    customer: Customer,
+    house: House,
+    astronaut: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def lose(*_: object, **__: object) -> None:
+        raise ConnectionError  # no real server goes away for this one transaction alone
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settle, "succeed", lose)
+        patch.setattr(settle, "fail", lose)
+        patch.setattr("gateway.transactions.is_away", lambda _: False)
+        answer = await upload(client, customer, astronaut)
+
+    assert answer.status_code >= 500
+    assert CHARGED not in answer.headers
+    async with house.sessions.begin() as db:
+        assert (await balance_of(db, customer.account_id)).held == 25, "the sweeper's to settle"
 
 
 async def test_what_cannot_be_paid_says_what_is_left(
