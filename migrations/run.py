@@ -22,6 +22,17 @@ MIGRATION_LOCK = 7_205_759
 SERVER_SETTINGS = {"statement_timeout": "300000", "lock_timeout": "5000"}
 
 
+class BrokenIndexError(Exception):
+    """An index that was built by hand, ahead of its migration, is not valid."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the index {name} is not valid: its CREATE INDEX CONCURRENTLY failed or still runs."
+            f" Once that has ended: DROP INDEX CONCURRENTLY {name}, build it anew or leave it to"
+            " the migration, and migrate again"
+        )
+
+
 def upgrade(database_url: str, revision: str = "head") -> None:
     """Run what has not been run yet; nothing if the database is up to date."""
     run_alembic(database_url, lambda config: command.upgrade(config, revision))
@@ -60,6 +71,21 @@ def execute_script(connection: Connection, script: str) -> None:
     if raw is None:
         raise RuntimeError("the connection was given back to its pool")
     await_only(raw.execute(script))
+
+
+def refuse_broken_indexes(connection: Connection, *names: str) -> None:
+    """Stop where an index of these names was begun by hand and never became whole.
+
+    CREATE INDEX CONCURRENTLY that fails leaves one behind which no query may use, and which
+    IF NOT EXISTS takes for the index itself.
+
+    Raises:
+        BrokenIndexError: one of them is not valid.
+    """
+    broken = text("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid")
+    for name in names:
+        if connection.scalar(broken, {"name": name}) is not None:
+            raise BrokenIndexError(name)
 
 
 def _locked(connection: Connection, work: Callable[[Config], None]) -> None:

@@ -3,8 +3,8 @@
 import typer
 
 from gateway.cli.database import DATA_DIR, DataDir, screen
-from gateway.cli.refusals import reaching_database, settings_for
-from migrations.run import upgrade
+from gateway.cli.refusals import reaching_database, refuse, settings_for
+from migrations.run import BrokenIndexError, upgrade
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -19,5 +19,8 @@ def migrate(data_dir: DataDir = DATA_DIR) -> None:
     """Bring the database up to date; nothing happens if it is."""
     settings = settings_for(data_dir)
     with reaching_database(data_dir, settings):
-        upgrade(str(settings.database_owner_url or settings.database_url))
+        try:
+            upgrade(str(settings.database_owner_url or settings.database_url))
+        except BrokenIndexError as exc:
+            refuse(str(exc), exc)
     screen.print("The database is up to date.")

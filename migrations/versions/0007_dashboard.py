@@ -4,14 +4,15 @@ Additive, and safe while the code before it runs. The indexes cover the overview
 90 days of a million entries are read without their rows; the two on the hot tables (hold, job) cost
 an end of a job one entry each, which is 3 % of the WAL of a hold and its capture. They are built
 under a lock that stops writing: at a million rows about a second each; a far larger database builds
-them by hand beforehand, CONCURRENTLY and under these names, and then they are passed by.
+them by hand beforehand, CONCURRENTLY and under these names, and then they are passed by; one that
+did not become valid is refused.
 """
 
 from pathlib import Path
 
 from alembic import op
 
-from migrations.run import execute_script
+from migrations.run import execute_script, refuse_broken_indexes
 
 revision = "0007"
 down_revision = "0006"
@@ -24,6 +25,7 @@ INDEXES = (
 
 
 def upgrade() -> None:
+    refuse_broken_indexes(op.get_bind(), *INDEXES.split())
     execute_script(op.get_bind(), (SQL / "0007_dashboard.sql").read_text("utf-8"))
 
 
