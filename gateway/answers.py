@@ -81,7 +81,6 @@ class Submitted:
 
     job_id: UUID
     created_at: datetime
-    price_credits: int
     held_credits: int
     charged_credits: int
     balance: Balance
@@ -93,7 +92,6 @@ class Submitted:
         return cls(
             job_id=job.id,
             created_at=job.created_at,
-            price_credits=job.price_credits,
             held_credits=0 if job.has_ended else job.price_credits,
             charged_credits=job.charged_credits,
             balance=balance,

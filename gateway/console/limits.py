@@ -4,6 +4,7 @@ from litestar import Controller, Response, get
 from litestar.di import NamedDependency
 
 from billing.db import SessionFactory
+from billing.periods import catch_up
 from billing.pricing import price_of
 from gateway.console.overview import open_jobs_of, spending_budget
 from gateway.console.visitor import Visitor
@@ -25,7 +26,8 @@ class LimitsController(Controller):
         state = await limits.look(
             str(key.api_key_id), rate_per_minute=key.rate_per_minute, burst=key.burst
         )
-        async with sessions() as db:
+        async with sessions.begin() as db:
+            await catch_up(db, visitor.account_id)
             open_jobs = await open_jobs_of(db, visitor.account_id)
             budget = await spending_budget(db, visitor)
         return page(

@@ -9,6 +9,7 @@ from billing.budgets import Budget, budget_of
 from billing.errors import InsufficientCreditsError, KeyBudgetError
 from billing.keys import KeyFacts
 from billing.ledger import Balance
+from billing.pricing import price_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +21,29 @@ class Means:
 
     @classmethod
     async def read(cls, db: AsyncSession, key: KeyFacts, balance: Balance) -> Self:
-        """Add what the key's budget leaves to what the account has; one query, if it has one."""
-        budget = await budget_of(db, key.api_key_id) if key.has_budget else None
+        """Add what the key's budget leaves to what the account has; one query, if it has one.
+
+        A test key pays nothing: no budget holds it up.
+        """
+        is_bounded = key.has_budget and price_of(key.env) > 0
+        budget = await budget_of(db, key.api_key_id) if is_bounded else None
         return cls(balance, budget)
 
     @property
     def remaining(self) -> int:
-        """The credits that this key can spend, the account's credit limit aside."""
-        available = self.balance.available
-        return available if self.budget is None else min(available, self.budget.left)
+        """The available credits; with a budget, what it leaves of all that can be spent."""
+        if self.budget is None:
+            return self.balance.available
+        return min(self._spendable, self.budget.left)
+
+    @property
+    def _spendable(self) -> int:
+        return self.balance.available + self.balance.credit_limit
 
     def refusal_of(self, price: int) -> InsufficientCreditsError | None:
         """Say why `price` cannot be paid; None where it can."""
-        spendable = self.balance.available + self.balance.credit_limit
-        if spendable < price:
-            return InsufficientCreditsError(needed=price, available=spendable)
+        if self._spendable < price:
+            return InsufficientCreditsError(needed=price, available=self._spendable)
         if self.budget is not None and self.budget.left < price:
             return KeyBudgetError(
                 needed=price, available=self.budget.left, renews_at=self.budget.period_end

@@ -34,7 +34,7 @@ class Reach:
 
     @property
     def rule(self) -> str:
-        """Say to whoever is refused what is not: it is the same whatever his URL leads to."""
+        """Tell from where pictures are fetched, in the same words whatever a refused URL leads to."""
         ports = " or ".join(map(str, sorted(self._ports)))
         return f"only public addresses on port {ports}, without a password, redirects included"
 

@@ -36,7 +36,7 @@ async def test_a_submitted_job_waits_with_its_hold_and_is_charged_when_done(
 
     waiting = await workshop.cutouts.find(submitted.job_id)
     assert (waiting.state, waiting.progress) == (QUEUED, 0)
-    assert (submitted.balance.held, submitted.price_credits) == (PRICE, PRICE)
+    assert (submitted.balance.held, submitted.held_credits) == (PRICE, PRICE)
     await workshop.work_off()
     job = await workshop.cutouts.find(submitted.job_id)
     assert (job.state, job.model_ran) == (SUCCEEDED, "cutout-lite")

@@ -13,7 +13,7 @@ from playwright.async_api import expect
 from sqlalchemy import text, update
 
 from billing import ledger
-from billing.accounts import create_account, suspend_account
+from billing.accounts import create_account, set_credit_limit, suspend_account
 from billing.tables import Account, CreditGrant
 from gateway.app import House
 from tests.billing.conftest import JANUARY_31, captured
@@ -245,6 +245,19 @@ async def test_a_key_with_a_budget_is_told_what_that_leaves(
     without = await signed_in(client, owner)
     assert "budget" not in (await without.get("/console/limits")).text
     assert "Enough for 8 cutouts" in (await without.get("/console")).text
+
+
+async def test_with_a_credit_limit_a_used_up_budget_is_still_the_reason(
+    client: AsyncClient, house: House
+) -> None:
+    owner = await new_customer(house)
+    key = await visitors.new_key(house, owner.account_id, budget_credits=20)
+    async with house.sessions.begin() as db:
+        await set_credit_limit(
+            db, owner.account_id, credit_limit=1000, actor="test", reason="trust"
+        )
+    page = (await (await signed_in(client, Customer(owner.account_id, key))).get("/console")).text
+    assert "Yet this key has less left than one cutout costs" in page
 
 
 async def test_what_is_due_is_played_before_it_is_shown(client: AsyncClient, house: House) -> None:
