@@ -60,7 +60,7 @@ def answer_problem(request: AnyRequest, exc: Exception) -> Response[Any]:
     answer = shape(problem, words_for(exc, problem))
     answer.headers.update(_headers(exc, problem))
     if request.method == HttpMethod.POST and facts.is_authenticated:  # a call for a cutout
-        charged = 0 if vars(exc).get("is_known_free", True) else None
+        charged = facts.charged_credits if vars(exc).get("is_known_free", True) else None
         headers = credit_headers(charged=charged, remaining=_remaining(exc, facts))
         answer.headers.update(headers)
     return answer
