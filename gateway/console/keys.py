@@ -20,11 +20,11 @@ from billing.keys import create_key, end_of, has_ended, revoke_key, rotate_key
 from billing.periods import live_subscription
 from billing.tables import ApiKey, KeyBudget, PlanVersion
 from gateway.console.guard import SIGN_IN
-from gateway.console.places import page_of
 from gateway.console.powers import LABELS, Hands, kinds_for, order_of
 from gateway.console.sessions import ConsoleSessions
 from gateway.console.visitor import Visitor, shown
 from gateway.web.pages import HEADERS, page
+from gateway.web.paging import page_number, pager_for
 from gateway.web.refusals import ActRefusedError, FormError, MissingPageError
 
 HERE: Final = "/console/keys"
@@ -93,7 +93,7 @@ class KeysController(Controller):
         visitor: NamedDependency[Visitor],
         sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:
-        number = page_of(request.query_params.get("page", ""))
+        number = page_number(request)
         passed = (number - 1) * ENDED_A_PAGE
         async with sessions() as db:
             count = (await count_keys(db, visitor.account_id)).ended
@@ -101,15 +101,18 @@ class KeysController(Controller):
                 db, visitor.account_id, rows_max=ENDED_A_PAGE, rows_passed=passed
             )
             listed = await _listed(db, visitor, keys)
-        last = passed + len(listed)
         return page(
             "console/keys_ended.html",
             visitor=visitor,
             count=count,
             listed=listed,
-            older=f"{HERE}/ended?page={number + 1}" if listed and last < count else "",
-            newer=f"{HERE}/ended?page={number - 1}" if number > 1 else "",
-            note=f"{passed + 1:,} to {last:,} of {count:,}" if listed else "",
+            pager=pager_for(
+                number,
+                rows_passed=passed,
+                shown=len(listed),
+                count=count,
+                address=lambda beside: f"{HERE}/ended?page={beside}",
+            ),
         )
 
     @get("/new", opt={"scope": "admin"}, sync_to_thread=False)

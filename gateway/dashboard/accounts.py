@@ -28,6 +28,7 @@ from gateway.dashboard.asked import address, id_in, number_in, word_in
 from gateway.dashboard.staff import Staff
 from gateway.tables import FAILED, Job
 from gateway.web.pages import HEADERS, page
+from gateway.web.paging import page_number, pager_for
 from gateway.web.refusals import FormError, MissingPageError
 from gateway.webhooks.deliveries import deliveries_of
 
@@ -36,7 +37,6 @@ LINES_A_PAGE: Final = 100
 ROWS_SHOWN: Final = 10
 ENDED_KEYS_SHOWN: Final = 5
 ENDED_KEYS_A_PAGE: Final = 50
-PAGE_MAX: Final = 1_000_000
 USAGE_DAYS: Final = 30
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_OFF: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -69,11 +69,8 @@ class AccountsController(Controller):
         asked = {name: str(values[-1]) for name, values in query.items()}
         async with sessions() as db:
             plans = await directory.plan_codes(db)
-            search = _search(asked, plans)
+            search = _search(asked, plans, page_number(request))
             found, count = await directory.find_accounts(db, search)
-        first = (search.page - 1) * PAGE_ROWS
-        last = first + len(found)
-        here = search.page
         return page(
             "dashboard/accounts.html",
             staff=staff,
@@ -84,9 +81,13 @@ class AccountsController(Controller):
             statuses=[(status, status) for status in STATUSES],
             plans=[(plan, plan) for plan in plans],
             heads=_heads(asked, search),
-            older=address(HERE, asked, page=str(here + 1)) if last < count else "",
-            newer=address(HERE, asked, page=str(here - 1)) if here > 1 else "",
-            note=f"{first + 1:,} to {last:,} of {count:,}" if found else "",
+            pager=pager_for(
+                search.page,
+                rows_passed=(search.page - 1) * PAGE_ROWS,
+                shown=len(found),
+                count=count,
+                address=lambda beside: address(HERE, asked, page=str(beside)),
+            ),
         )
 
     @get("/{account_id:uuid}")
@@ -151,23 +152,25 @@ class AccountsController(Controller):
         staff: NamedDependency[Staff],
         sessions: NamedDependency[SessionFactory],
     ) -> Response[str]:
-        query = request.query_params.dict()
-        number = _page_in({name: str(values[-1]) for name, values in query.items()})
+        number = page_number(request)
         account = await _account(sessions, account_id)
         passed = (number - 1) * ENDED_KEYS_A_PAGE
         async with sessions() as db:
             count = (await count_keys(db, account_id)).ended
             keys = await ended_keys(db, account_id, rows_max=ENDED_KEYS_A_PAGE, rows_passed=passed)
-        here, last = f"{HERE}/{account_id}/keys", passed + len(keys)
         return page(
             "dashboard/account_keys.html",
             staff=staff,
             account=account,
             keys=_with_states(keys, datetime.now(UTC)),
             count=count,
-            older=f"{here}?page={number + 1}" if keys and last < count else "",
-            newer=f"{here}?page={number - 1}" if number > 1 else "",
-            note=f"{passed + 1:,} to {last:,} of {count:,}" if keys else "",
+            pager=pager_for(
+                number,
+                rows_passed=passed,
+                shown=len(keys),
+                count=count,
+                address=lambda beside: f"{HERE}/{account_id}/keys?page={beside}",
+            ),
         )
 
     @post("/{account_id:uuid}/notes", opt={"role": "support"}, status_code=303)
@@ -192,7 +195,7 @@ class AccountsController(Controller):
         return Redirect(f"{HERE}/{account_id}#notes", status_code=303, headers=HEADERS)
 
 
-def _search(asked: dict[str, str], plans: Sequence[str]) -> Search:
+def _search(asked: dict[str, str], plans: Sequence[str], number: int) -> Search:
     """Read what the address asks for; what makes no sense is left out."""
     status, plan, sort = (word_in(asked, name) for name in ("status", "plan", "sort"))
     return Search(
@@ -201,12 +204,8 @@ def _search(asked: dict[str, str], plans: Sequence[str]) -> Search:
         plan=plan if plan in plans else None,
         sort=sort if sort in SORTS else "name",
         is_descending=word_in(asked, "down") == "1",
-        page=_page_in(asked),
+        page=number,
     )
-
-
-def _page_in(asked: dict[str, str]) -> int:
-    return max(1, min(number_in(asked, "page") or 1, PAGE_MAX))
 
 
 def _heads(asked: dict[str, str], search: Search) -> list[Head]:

@@ -56,3 +56,11 @@ async def test_every_ended_key_is_found_once_by_its_pages(support: Actor, house:
     states = support.page.get_by_role("region", name="Ended keys").locator("tbody .badge")
     assert set(await states.all_text_contents()) == {"revoked", "expired"}
     await expect(support.page.get_by_label("Revoke key")).to_have_count(0)
+
+
+async def test_what_is_no_page_is_not_there(support: Actor) -> None:
+    for path in ("/admin/accounts", f"{support.here}/keys"):
+        for page, status in (("0", 404), ("-1", 404), ("x", 404), ("9" * 7, 404), ("7", 200)):
+            address = f"{support.visit.address}{path}?page={page}"
+            answer = await support.page.request.get(address)
+            assert answer.status == status, address
