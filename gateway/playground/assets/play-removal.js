@@ -36,9 +36,9 @@ class Removal {
     return { task, charged, name, blob: await answer.blob() };
   }
 
-  // Stops waiting. What a worker has begun goes on there, and answers false.
+  // Stops waiting. What a worker has begun goes on there, and answers false, as does what is done.
   async cancel() {
-    if (this.isOver) return true;
+    if (this.isOver) return false;
     this.isCancelAsked = true;
     if (this.taskId === null) {
       this.aborting.abort();
@@ -46,7 +46,7 @@ class Removal {
     }
     const path = this.key ? `/api/get/${this.taskId}` : `/playground/cutouts/${this.taskId}`;
     const answer = await fetch(path, { method: "DELETE", headers: this.headers() });
-    return answer.ok;
+    return answer.ok && (await answer.json()).status !== "completed";
   }
 
   headers() {

@@ -16,7 +16,8 @@ let hasArrivedMaybe = false; // the last try ended without an answer
 let cutout = null; // the last one, with its picture: there to come back to until the next is
 let objectUrls = []; // to be given back
 
-// ---- What the stage shows: empty, working, refused, done.
+// ---- What the stage shows: empty, opening, working, refused, done.
+// While a picture is opening there is nothing to press: `picture` is another one already than what was done or refused.
 
 function show(state) {
   part("stage").dataset.state = state;
@@ -24,7 +25,7 @@ function show(state) {
   part("working").hidden = state !== "working";
   part("refused").hidden = state !== "refused";
   part("tools").hidden = state !== "done";
-  part("again-row").hidden = state === "empty" || state === "working";
+  part("again-row").hidden = state !== "refused" && state !== "done";
   const isCutoutThere = state === "done" || (state === "refused" && cutout !== null);
   part("result").hidden = !isCutoutThere;
   for (const button of document.querySelectorAll(".keep")) button.hidden = cutout === null;
@@ -37,6 +38,10 @@ function show(state) {
 function askBeforeLeaving(event) {
   event.preventDefault();
   return "A cutout is in work.";
+}
+
+function isWorking() {
+  return part("stage").dataset.state === "working";
 }
 
 function say(words) {
@@ -79,12 +84,25 @@ function letCancel(isPossible) {
 // ---- From a picture to its cutout.
 
 async function take(file, name, path = "") {
-  removal?.cancel().catch(() => {}); // whether it could be: nobody looks at it any more
+  if (isWorking() && !(await stop())) return;
+  removal = null;
   picture = { file, name: name || file.name || "picture", path, url: objectUrl(file) };
   letGo();
+  show("opening");
   const mine = picture;
   await viewer.showOriginal(mine.url);
   if (picture === mine) await cut();
+}
+
+// Cancels what waits, and answers whether nothing is in work now. What a worker has begun is charged: it stays.
+async function stop() {
+  const mine = removal;
+  const isCanceled = await mine.cancel().catch(() => false);
+  if (removal !== mine) return false; // another picture was quicker
+  if (isCanceled || !isWorking()) return true;
+  letCancel(false);
+  say("It is in work already: it will be finished, and is charged if it succeeds. Another picture can come after it.");
+  return false;
 }
 
 function chosenOptions() {
@@ -101,7 +119,8 @@ function chosenOptions() {
 async function cut(isRetry = false) {
   const options = chosenOptions();
   const key = part("key").value.trim();
-  const isSame = isRetry && JSON.stringify([options, key]) === JSON.stringify([removal.options, removal.key]);
+  const isSame =
+    isRetry && removal.picture === picture && JSON.stringify([options, key]) === JSON.stringify([removal.options, removal.key]);
   const idempotencyKey = isSame ? removal.idempotencyKey : newIdempotencyKey();
   const mine = (removal = new Removal(picture, options, key, idempotencyKey));
   try {
@@ -150,12 +169,15 @@ function refuse(refusal, isDemo) {
 
 async function showCutoutAgain() {
   const former = cutout;
+  const tried = removal;
   if (picture !== former.picture) {
     picture = former.picture;
     letGo();
+    show("opening");
     await viewer.showOriginal(picture.url);
-    if (picture === former.picture) await viewer.showCutout(former.url);
-    if (picture !== former.picture) return; // another came meanwhile
+    // Where the browser cannot draw it any more, it can still be downloaded.
+    if (picture === former.picture) await viewer.showCutout(former.url).catch(() => {});
+    if (picture !== former.picture || removal !== tried) return; // another came meanwhile
     viewer.reveal(former.isSameFrame);
   }
   viewer.root.hidden = false;
@@ -285,12 +307,7 @@ for (const button of document.querySelectorAll(".another")) {
 
 // ---- Cancel, again, options.
 
-part("cancel").addEventListener("click", async () => {
-  const isCanceled = await removal.cancel().catch(() => false);
-  if (isCanceled) return;
-  letCancel(false);
-  say("It is in work already: it will be finished, and is charged if it succeeds.");
-});
+part("cancel").addEventListener("click", stop);
 part("retry").addEventListener("click", () => cut(hasArrivedMaybe));
 for (const button of document.querySelectorAll(".keep")) button.addEventListener("click", showCutoutAgain);
 part("options").addEventListener("submit", (event) => {

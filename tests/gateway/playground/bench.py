@@ -29,6 +29,17 @@ class Bench:
         payload = FilePayload(name=name, mimeType="image/jpeg", buffer=content)
         await self.page.set_input_files("#file", payload)
 
+    async def paste(self, content: bytes, name: str) -> None:
+        await self.page.evaluate(
+            """([bytes, name]) => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
+                const paste = {clipboardData: data, bubbles: true, cancelable: true};
+                document.body.dispatchEvent(new ClipboardEvent("paste", paste));
+            }""",
+            [list(content), name],
+        )
+
     async def reach(self, state: str) -> None:
         """Wait until the stage is in `state`; what else it came to is told."""
         stage = self.page.locator(f'#stage[data-state="{state}"]')

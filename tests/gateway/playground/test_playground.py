@@ -74,15 +74,7 @@ async def test_a_picked_picture_is_cut(bench: Bench, astronaut: bytes) -> None:
 
 
 async def test_a_pasted_picture_is_cut(bench: Bench, astronaut: bytes) -> None:
-    await bench.page.evaluate(
-        """async (bytes) => {
-            const data = new DataTransfer();
-            data.items.add(new File([new Uint8Array(bytes)], "image.png", {type: "image/png"}));
-            const paste = {clipboardData: data, bubbles: true, cancelable: true};
-            document.body.dispatchEvent(new ClipboardEvent("paste", paste));
-        }""",
-        list(astronaut),
-    )
+    await bench.paste(astronaut, "image.png")
     await bench.reach("done")
     await bench.saved()
     assert bench.saved_as == "pasted-cutout.png"
