@@ -5,7 +5,9 @@ A file is there whole and right, or it is not there: gateways that run look for 
 
 import hashlib
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import IO, Final
 
 import httpx
@@ -19,6 +21,8 @@ RELEASE: Final = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 SIZES_MAX: Final = 2
 """What is larger than so many times the released file is none of ours: no more of it is taken."""
 SILENCE_S_MAX: Final = 30.0
+BYTES_PER_S_MIN: Final = 32 * 2**10
+"""What comes more slowly for the whole of its size, a silence aside, is given up."""
 READABLE: Final = 0o644
 
 
@@ -64,13 +68,12 @@ def _receive(weights: Weights, file: IO[bytes], screen: Console) -> str:
     columns = (TextColumn(weights.name), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=screen) as progress,
-        httpx.stream(
-            "GET", url_of(weights.name), follow_redirects=True, timeout=SILENCE_S_MAX
-        ) as answer,
+        _client() as client,
+        client.stream("GET", url_of(weights.name)) as answer,
     ):
         answer.raise_for_status()
         task = progress.add_task(weights.name, total=weights.size_bytes)
-        for chunk in answer.iter_bytes():
+        for chunk in _in_time(answer.iter_bytes(), weights.size_bytes):
             received_bytes += len(chunk)
             if received_bytes > SIZES_MAX * weights.size_bytes:
                 raise DownloadError(f"what came is not {weights.name}: it is far larger")
@@ -79,3 +82,20 @@ def _receive(weights: Weights, file: IO[bytes], screen: Console) -> str:
             progress.update(task, completed=received_bytes)
     file.flush()
     return checksum.hexdigest()
+
+
+def _client() -> httpx.Client:
+    try:
+        return httpx.Client(follow_redirects=True, timeout=SILENCE_S_MAX)
+    except (ImportError, ValueError, httpx.InvalidURL) as exc:
+        raise DownloadError(f"the proxy of the environment cannot be used: {exc}") from exc
+
+
+def _in_time(chunks: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
+    """Pass on what comes, while a file of `size_bytes` can still be whole in time."""
+    patience_s = SILENCE_S_MAX + size_bytes / BYTES_PER_S_MIN
+    deadline = monotonic() + patience_s
+    for chunk in chunks:
+        if monotonic() > deadline:
+            raise DownloadError(f"it was not whole after {patience_s:.0f} s")
+        yield chunk

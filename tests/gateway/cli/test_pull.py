@@ -4,9 +4,11 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from time import sleep
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -23,6 +25,8 @@ class Release(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.files: dict[str, bytes] = {}
+        self.pause_s = 0.0
+        """Between one byte and the next, where it is not 0."""
 
     @property
     def url(self) -> str:
@@ -44,7 +48,16 @@ class _Answer(BaseHTTPRequestHandler):
         else:
             self.send_response(200)
             self.end_headers()
+            self._send(content)
+
+    def _send(self, content: bytes) -> None:
+        if not self.server.pause_s:
             self.wfile.write(content)
+            return
+        with suppress(ConnectionError):  # whoever asked has gone
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                sleep(self.server.pause_s)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -120,6 +133,38 @@ def test_without_a_network_the_reason_is_a_sentence(
     assert done.exit_code == 1
     assert "u2netp could not be downloaded: " in done.stdout
     assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["socks5://user:s3cret@127.0.0.1:1080", "gopher://user:s3cret@127.0.0.1", "http://[::1"],
+    ids=["SOCKS", "no proxy's scheme", "no address"],
+)
+def test_a_proxy_that_cannot_be_used_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    done = pull("u2netp", tmp_path)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert "could not be downloaded: the proxy of the environment cannot be used: " in done.stdout
+    assert "s3cret" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_trickles_in_is_given_up(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "SILENCE_S_MAX", 0.5)
+    monkeypatch.setattr(download, "BYTES_PER_S_MIN", WEIGHTS["u2netp"].size_bytes)
+    release.pause_s = 0.05  # never silent for half a second
+    release.files["u2netp.onnx"] = bytes(100)
+
+    done = pull("u2netp", tmp_path)
+
+    assert done.exit_code == 1
+    assert "u2netp could not be downloaded: it was not whole after 2 s" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_named(release: Release, tmp_path: Path) -> None:
