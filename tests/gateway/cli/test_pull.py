@@ -192,8 +192,22 @@ def test_elsewhere_the_command_is_named_that_is_there(
     assert os.access(program, os.X_OK)
     assert Path(program).parent == Path(sys.executable).parent
 
-    shutil.copy(program, tmp_path / "cutout")
+    own = tmp_path / "cutout"
+    own.symlink_to(program)
     assert advice.weights_command("u2net") == "cutout models pull u2net"
+
+    own.unlink()
+    shutil.copy(program, own)  # as another environment has one
+    assert advice.weights_command("u2net") == f"{program} models pull u2net"
+
+
+def test_where_the_program_is_elsewhere_the_interpreter_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    expected = f"{tmp_path / 'python'} -m gateway.cli models pull u2net"
+    assert advice.weights_command("u2net") == expected
 
 
 def test_doctor_and_remove_name_it(
