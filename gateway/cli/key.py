@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.accounts import find_account
+from billing.key_lists import HAS_ENDED, KeyLine
 from billing.keys import DEFAULT_SCOPES, SCOPES, KeyHasher, create_key, revoke_key, rotate_key
 from billing.tables import ApiKey
 from gateway.cli.database import DATA_DIR, DataDir, actor, run, screen
@@ -149,10 +150,10 @@ def list_(
         table = Table(
             "key id", "kind", "name", "ends in", "created", "last used", "state", box=None
         )
-        chosen = select(ApiKey).where(ApiKey.account_id == account).order_by(ApiKey.created_at)
-        for key in await db.scalars(chosen):
+        mine = select(ApiKey, ~HAS_ENDED).where(ApiKey.account_id == account)
+        for key, is_living in await db.execute(mine.order_by(ApiKey.created_at)):
             used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
-            state = "revoked" if key.revoked_at else ("rotated" if key.grace_until else "active")
+            state = KeyLine(key, is_living=is_living).state
             created = f"{key.created_at:%Y-%m-%d}"
             table.add_row(key.key_id, key.env, escape(key.name), key.last4, created, used, state)
         return table

@@ -10,13 +10,13 @@ from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Redirect
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.db import SessionFactory
-from billing.key_lists import count_keys, ended_keys, living_keys
-from billing.keys import create_key, end_of, has_ended, revoke_key, rotate_key
+from billing.key_lists import KeyLine, count_keys, ended_keys, living_keys
+from billing.keys import create_key, end_of, revoke_key, rotate_key
 from billing.periods import live_subscription
 from billing.tables import ApiKey, KeyBudget, PlanVersion
 from gateway.console.guard import SIGN_IN
@@ -53,9 +53,8 @@ SENT_BEFORE: Final = "This form was sent before: its key is made, and not shown 
 class ListedKey:
     """A key, and what the visitor's may do to it."""
 
-    key: ApiKey
+    line: KeyLine
     shown: str
-    is_living: bool
     is_mine: bool
     budget_used: int
     may_rotate: bool
@@ -97,10 +96,10 @@ class KeysController(Controller):
         passed = (number - 1) * ENDED_A_PAGE
         async with sessions() as db:
             count = (await count_keys(db, visitor.account_id)).ended
-            keys = await ended_keys(
+            ended = await ended_keys(
                 db, visitor.account_id, rows_max=ENDED_A_PAGE, rows_passed=passed
             )
-            listed = await _listed(db, visitor, keys)
+            listed = await _listed(db, visitor, ended)
         return page(
             "console/keys_ended.html",
             visitor=visitor,
@@ -299,25 +298,23 @@ async def _hands(db: AsyncSession, visitor: Visitor) -> Hands:
     return Hands(visitor, await db.get_one(PlanVersion, subscription.plan_version_id))
 
 
-async def _listed(db: AsyncSession, visitor: Visitor, keys: Sequence[ApiKey]) -> list[ListedKey]:
+async def _listed(db: AsyncSession, visitor: Visitor, lines: Sequence[KeyLine]) -> list[ListedKey]:
     """Tell of each key what it has spent, and what the visitor's may do to it."""
     hands = await _hands(db, visitor)
-    now = (await db.execute(select(func.clock_timestamp()))).scalar_one()
     subscription = await live_subscription(db, visitor.account_id)
     spent = select(KeyBudget).where(
-        KeyBudget.api_key_id.in_([key.root_id or key.id for key in keys]),
+        KeyBudget.api_key_id.in_([line.key.root_id or line.key.id for line in lines]),
         KeyBudget.period_start == (subscription.period_start if subscription else None),
     )
     used = {budget.api_key_id: budget.used for budget in await db.scalars(spent)}
     return [
         ListedKey(
-            key=key,
-            shown=shown(key),
-            is_living=not has_ended(key, now),
-            is_mine=key.id == visitor.api_key.id,
-            budget_used=used.get(key.root_id or key.id, 0),
-            may_rotate=key.grace_until is None and hands.may_rotate(key),
-            may_revoke=hands.may_revoke(key),
+            line=line,
+            shown=shown(line.key),
+            is_mine=line.key.id == visitor.api_key.id,
+            budget_used=used.get(line.key.root_id or line.key.id, 0),
+            may_rotate=line.state == "active" and hands.may_rotate(line.key),
+            may_revoke=line.is_living and hands.may_revoke(line.key),
         )
-        for key in keys
+        for line in lines
     ]

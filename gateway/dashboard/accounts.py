@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import acts, directory, notes, portfolio
 from billing.db import SessionFactory, transact
 from billing.directory import PAGE_ROWS, SORTS, STATUSES, Search
-from billing.key_lists import KeyCounts, count_keys, ended_keys, living_keys
+from billing.key_lists import KeyCounts, KeyLine, count_keys, ended_keys, living_keys
 from billing.keys import PREFIXES
 from billing.periods import catch_up
 from billing.portfolio import AccountFacts
 from billing.standing import standing_of
 from billing.statement_pages import newest_lines
-from billing.tables import ApiKey, Hold
+from billing.tables import Hold
 from gateway.dashboard.act_forms import plain
 from gateway.dashboard.acts import HERE, done_words
 from gateway.dashboard.asked import address, id_in, number_in, word_in
@@ -162,7 +162,7 @@ class AccountsController(Controller):
             "dashboard/account_keys.html",
             staff=staff,
             account=account,
-            keys=_with_states(keys, datetime.now(UTC)),
+            keys=_with_prefixes(keys),
             count=count,
             pager=pager_for(
                 number,
@@ -253,7 +253,7 @@ async def _shown(db: AsyncSession, account: AccountFacts) -> dict[str, Any]:
             db, account.id, since=LONG_AGO, until=FAR_OFF, lines_max=LINES_SHOWN
         ),
         "holds": await _holds(db, account.id),
-        "keys": _with_states([*living, *ended], now),
+        "keys": _with_prefixes([*living, *ended]),
         "keys_shown": KeyCounts(len(living), len(ended)),
         "key_counts": await count_keys(db, account.id),
         "failed": await _failed(db, account.id),
@@ -279,14 +279,5 @@ async def _failed(db: AsyncSession, account_id: UUID) -> Sequence[Job]:
     return (await db.scalars(failed.order_by(Job.created_at.desc()).limit(ROWS_SHOWN))).all()
 
 
-def _with_states(keys: Sequence[ApiKey], now: datetime) -> list[tuple[ApiKey, str, str]]:
-    return [(key, PREFIXES[key.env], _state(key, now)) for key in keys]
-
-
-def _state(key: ApiKey, now: datetime) -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    ends = [end for end in (key.expires_at, key.grace_until) if end is not None]
-    if ends and min(ends) <= now:
-        return "expired"
-    return "rotated" if key.grace_until is not None else "active"
+def _with_prefixes(lines: Sequence[KeyLine]) -> list[tuple[KeyLine, str]]:
+    return [(line, PREFIXES[line.key.env]) for line in lines]

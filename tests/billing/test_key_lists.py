@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.key_lists import count_keys, ended_keys, keys_among, living_keys
-from billing.keys import KeyHasher, create_key, end_of, has_ended
+from billing.keys import KeyHasher, create_key, has_ended
 from billing.tables import ApiKey
 from tests.billing.conftest import Opens
 
@@ -32,6 +32,13 @@ async def keys(db: AsyncSession, hasher: KeyHasher, open_account: Opens) -> list
     return made
 
 
+@pytest.fixture
+async def lone(db: AsyncSession, hasher: KeyHasher, open_account: Opens) -> ApiKey:
+    account_id = await open_account(plan="starter", at=None)
+    key, _ = await create_key(db, hasher, account_id=account_id, env="live", actor="test")
+    return key
+
+
 async def test_a_key_is_listed_as_ended_once_it_opens_nothing(
     db: AsyncSession, keys: list[ApiKey]
 ) -> None:
@@ -39,13 +46,40 @@ async def test_a_key_is_listed_as_ended_once_it_opens_nothing(
     now = (await db.execute(select(func.clock_timestamp()))).scalar_one()
     living = await living_keys(db, account_id)
     ended = await ended_keys(db, account_id, rows_max=len(keys))
-    assert {key.id for key in living} == {key.id for key in keys if not has_ended(key, now)}
-    assert {key.id for key in ended} == {key.id for key in keys if has_ended(key, now)}
+    assert {line.key.id for line in living} == {key.id for key in keys if not has_ended(key, now)}
+    assert {line.key.id for line in ended} == {key.id for key in keys if has_ended(key, now)}
     counts = await count_keys(db, account_id)
     assert (counts.living, counts.ended) == (len(living), len(ended))
-    ends = [end for key in ended if (end := end_of(key))]
+    ends = [end for line in ended if (end := line.end)]
     assert ends == sorted(ends, reverse=True)
-    assert living[0] == max(living, key=lambda key: key.created_at), "the newest, none being used"
+    newest = max(line.key.created_at for line in living)
+    assert living[0].key.created_at == newest, "none being used"
+
+
+@pytest.mark.parametrize(
+    ("ends_h", "state", "end_h"),
+    [  # revoked, expires, past its grace
+        ((None, None, None), "active", None),
+        ((None, 2, None), "active", 2),
+        ((None, None, 1), "rotated", 1),
+        ((None, 1, 2), "rotated", 1),
+        ((None, -1, None), "expired", -1),
+        ((None, 1, -1), "expired", -1),
+        ((-2, -1, 1), "revoked", -2),
+        ((-1, -2, None), "expired", -2),
+    ],
+)
+async def test_a_key_is_listed_with_what_ends_it_first(
+    lone: ApiKey, db: AsyncSession, ends_h: tuple[int | None, ...], state: str, end_h: int | None
+) -> None:
+    now = (await db.execute(select(func.clock_timestamp()))).scalar_one()
+    for name, hours in zip(ENDS, ends_h, strict=True):
+        setattr(lone, name, None if hours is None else now + timedelta(hours=hours))
+    await db.flush()
+    living = await living_keys(db, lone.account_id)
+    (line,) = [*living, *await ended_keys(db, lone.account_id, rows_max=2)]
+    assert line.state == state
+    assert line.end == (None if end_h is None else now + timedelta(hours=end_h))
 
 
 async def test_pages_of_ended_keys_give_each_once(db: AsyncSession, keys: list[ApiKey]) -> None:
@@ -55,7 +89,7 @@ async def test_pages_of_ended_keys_give_each_once(db: AsyncSession, keys: list[A
         await ended_keys(db, account_id, rows_max=4, rows_passed=passed)
         for passed in range(0, len(whole) + 4, 4)
     ]
-    assert [key.id for page in pages for key in page] == [key.id for key in whole]
+    assert [line.key.id for page in pages for line in page] == [line.key.id for line in whole]
 
 
 async def test_keys_are_called_by_name_to_their_own_account_alone(

@@ -86,6 +86,13 @@ def test_a_key_is_printed_once_rotated_and_revoked(account_id: str) -> None:
     assert runner.invoke(key.app, ["revoke", "nokey000"]).exit_code == 1
 
 
+def test_a_key_that_was_rotated_without_grace_is_listed_as_expired(account_id: str) -> None:
+    key_id = done(runner.invoke(key.app, ["create", account_id])).strip()[8:16]
+    done(runner.invoke(key.app, ["rotate", key_id, "--grace-hours", "0"]))
+    listed = done(runner.invoke(key.app, ["list", account_id]))
+    assert [line.split()[-1] for line in listed.splitlines()[1:]] == ["expired", "active"]
+
+
 def test_migrating_twice_changes_nothing() -> None:
     assert "up to date" in done(runner.invoke(db.app, ["migrate"]))
 

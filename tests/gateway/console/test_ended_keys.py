@@ -11,6 +11,7 @@ from billing.key_lists import LIVING_MAX
 from gateway.app import House
 from tests.gateway.console.visitors import (
     come_in,
+    key_row,
     make_cutout,
     new_customer,
     new_key,
@@ -60,6 +61,26 @@ async def test_whoever_has_very_many_living_keys_is_told_how_many(
     page = (await guest.get("/console/keys")).text
     assert len(NAME.findall(page)) == LIVING_MAX
     assert "The 200 used last of 203." in page
+
+
+async def test_a_key_is_told_by_what_ended_it_first(client: AsyncClient, house: House) -> None:
+    customer = await new_customer(house)
+    now = datetime.now(UTC).replace(hour=12)
+    expired, soon = now - timedelta(days=9), now + timedelta(days=3)
+    late = await new_key(house, customer.account_id, name="Revoked late", expires_at=expired)
+    renewed = await new_key(house, customer.account_id, name="Renewed", expires_at=soon)
+    async with house.sessions.begin() as db:
+        (await key_row(db, late)).revoked_at = now - timedelta(days=2)
+        (await key_row(db, renewed)).grace_until = now + timedelta(days=7)
+    guest = await signed_in(client, customer)
+    rows = (await guest.get("/console/keys")).text.split("<tr>")
+    (ended,) = [row for row in rows if "Revoked late" in row]
+    assert re.findall(r"expired|revoked|2\d{3}-\d\d-\d\d", ended) == [
+        "expired",
+        f"{expired:%Y-%m-%d}",
+    ]
+    (living,) = [row for row in rows if "Renewed" in row]
+    assert f"works until {soon:%Y-%m-%d}" in living
 
 
 @pytest.mark.parametrize("page", ["0", "-1", "x", "9" * 7])

@@ -1,11 +1,13 @@
 """The keys of an account as the staff sees them, however many have ended."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta, tzinfo
 
 import pytest
 from playwright.async_api import expect
 
 from gateway.app import House
+from gateway.dashboard import accounts
 from tests.gateway.dashboard.acting import Actor, new_account
 from tests.gateway.faces import DESK, PHONE, Visit, needs_chromium
 from tests.gateway.old_keys import write_old_keys
@@ -13,6 +15,14 @@ from tests.gateway.old_keys import write_old_keys
 pytestmark = [needs_chromium, pytest.mark.browser]
 
 SignIn = Callable[[str], Awaitable[str]]
+
+
+class SlowClock(datetime):
+    """A host whose clock is three hours behind the database's; a test cannot set the real one."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "SlowClock":
+        return super().now(tz) - timedelta(hours=3)
 
 
 @pytest.fixture
@@ -36,6 +46,19 @@ async def test_thousands_of_ended_keys_hide_none_that_works(support: Actor, hous
     await expect(support.page.get_by_label("Revoke key")).to_have_count(2)
     await expect(support.page.get_by_text("Of those that ended, the last 5.")).to_be_visible()
     await expect(support.page.get_by_text("works until")).to_have_count(0)
+
+
+async def test_a_host_whose_clock_is_slow_lets_no_ended_key_live(
+    support: Actor, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write_old_keys(house, support.account_id, count=2)
+    monkeypatch.setattr(accounts, "datetime", SlowClock)
+    for path, label in ((support.here, "Keys"), (f"{support.here}/keys", "Ended keys")):
+        await support.visit.open(path)
+        states = support.page.get_by_role("region", name=label, exact=True).locator(".badge")
+        assert await states.all_text_contents() == ["expired", "expired"]
+        await expect(support.page.get_by_label("Revoke key")).to_have_count(0)
+        await expect(support.page.get_by_label("Rotate key")).to_have_count(0)
 
 
 async def test_every_ended_key_is_found_once_by_its_pages(support: Actor, house: House) -> None:
