@@ -45,7 +45,8 @@ class TrailPage:
 
     rows: Sequence[Any]
     asked: Mapping[str, str]
-    actions: Sequence[str]
+    actions: list[str]
+    has_more_actions: bool
     older: str
     newer: str
 
@@ -102,10 +103,12 @@ async def find_events(db: AsyncSession, query: Mapping[str, str]) -> TrailPage:
         rows.reverse()
     has_older = after is not None or has_more
     has_newer = has_more if after is not None else before is not None
+    actions = list(await db.scalars(KNOWN_ACTIONS, {"actions_max": ACTIONS_MAX + 1}))
     return TrailPage(
         rows=rows,
         asked=asked,
-        actions=(await db.scalars(KNOWN_ACTIONS, {"actions_max": ACTIONS_MAX})).all(),
+        actions=actions[:ACTIONS_MAX],
+        has_more_actions=len(actions) > ACTIONS_MAX,
         older=_beside(asked, before=rows[-1].AuditEvent.seq) if rows and has_older else "",
         newer=_beside(asked, after=rows[0].AuditEvent.seq) if rows and has_newer else "",
     )

@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing import audit
 from gateway.app import House
+from gateway.dashboard import trail
 from gateway.dashboard.trail import KNOWN_ACTIONS
 from tests.gateway.dashboard.calls import Caller, asked, new_caller
-from tests.gateway.faces import Visit, form_word_on, needs_chromium
+from tests.gateway.faces import DESK, PHONE, Visit, form_word_on, needs_chromium
 
 pytestmark = [needs_chromium, pytest.mark.browser]
 
@@ -78,6 +79,31 @@ async def test_the_filter_offers_every_act_once_and_in_order(
     every = "SELECT array_agg(DISTINCT action ORDER BY action) FROM audit_event"
     assert offered == ["All", *await asked(house.sessions, every)]
     assert offered.index("test.first") < offered.index("test.second")
+
+
+async def test_acts_that_the_filter_does_not_offer_are_told_of_and_found(
+    visit: Visit, signed_in: SignIn, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (last,) = await write(house, action="zzz.last")
+    await write(house, action="test.second")
+    await signed_in("viewer")
+    every = await asked(house.sessions, "SELECT count(DISTINCT action) FROM audit_event")
+    told = visit.page.get_by_text("and there are more.")
+    monkeypatch.setattr(trail, "ACTIONS_MAX", every)
+    await visit.open(PAGE)
+    await expect(told).to_have_count(0)
+    monkeypatch.setattr(trail, "ACTIONS_MAX", every - 1)
+    await visit.open(PAGE)
+    await expect(visit.page.get_by_label("Did what").locator("option")).to_have_count(every)
+    await expect(told).to_contain_text(f"the first {every - 1} acts by name")
+    await visit.check_accessible()
+    for width, height in (DESK, PHONE):
+        await visit.page.set_viewport_size({"width": width, "height": height})
+        await visit.check_fits()
+    await visit.open(f"{PAGE}?action=zzz.last")
+    assert await listed(visit) == [last]
+    await visit.page.get_by_role("button", name="Filter").click()
+    assert await listed(visit) == [last], "what is not offered stays chosen"
 
 
 @pytest.mark.usefixtures("served")  # it closes what the house has opened
