@@ -134,7 +134,7 @@ _TABLE: Final = (
     Weights(
         name="cutout-lite",
         input_px=192,
-        checksums=("c391009ed009782799b8bcb5636775d976e6e16ad836cae32ee7aca6f0523395",),
+        checksums=("19f0e44939e9e117912e8601baeae6c6af23a889bd308769fe0af2e7c0abd21f",),
         size_bytes=2_425_502,
         working_bytes=60 * MIB,
         licence="Apache-2.0",
