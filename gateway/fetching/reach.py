@@ -34,7 +34,7 @@ class Reach:
 
     @property
     def rule(self) -> str:
-        """Tell from where pictures are fetched, in the same words whatever a refused URL leads to."""
+        """Tell where pictures are fetched from, the same to whomever a URL is refused."""
         ports = " or ".join(map(str, sorted(self._ports)))
         return f"only public addresses on port {ports}, without a password, redirects included"
 
