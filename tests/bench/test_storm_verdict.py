@@ -38,7 +38,7 @@ async def told(cutouts: Cutouts) -> set[UUID]:
     """Two jobs more, all of them done, and what their callers were told."""
     (customer,) = await open_customers(cutouts.sessions, 1)
     for _ in range(2):
-        await cutouts.submit(request_for(customer, picture(32)))
+        await cutouts.submit(request_for(customer, picture(128)))
     while True:
         async with cutouts.sessions.begin() as db:
             job = await jobs.claim(db, lease=cutouts.settings.lease)

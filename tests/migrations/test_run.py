@@ -99,7 +99,7 @@ async def test_an_index_whose_building_by_hand_failed_is_not_taken_for_one(
     await fail_to_build(empty_url, name, on)
     refused = await migrate(empty_url)
     assert refused.exit_code == 2
-    assert refused.output.startswith(f"✗ the index {name} is not valid")
+    assert f"✗ the index {name} is not valid" in refused.output
     mend = f"DROP INDEX CONCURRENTLY {name}"
     assert mend in refused.output
     await execute(empty_url, mend, f"CREATE INDEX CONCURRENTLY {name} ON {on}")
