@@ -1,5 +1,7 @@
 """How the tests of the Codia dialect call it and read what it says."""
 
+from collections.abc import AsyncIterator
+
 from httpx import AsyncClient, Response
 
 from billing.credits import adjust
@@ -15,6 +17,20 @@ async def upload(
 ) -> Response:
     files = {name: ("photo.jpg", source)}
     return await client.post(CALL, headers=customer.bearer, files=files, data=fields)
+
+
+async def trickle(client: AsyncClient, customer: Customer) -> tuple[Response, int]:
+    """Send an upload piece by piece; also tell how many of its ten pieces were read."""
+    read = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(10):
+            read += 1
+            yield bytes(10_000)
+
+    headers = customer.bearer | {"Content-Type": "multipart/form-data; boundary=b"}
+    return await client.post(CALL, headers=headers, content=pieces()), read
 
 
 async def spend(house: House, customer: Customer, amount: int) -> None:

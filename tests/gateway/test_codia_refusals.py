@@ -13,7 +13,7 @@ from billing.posting import Balance
 from gateway.app import House
 from gateway.dialects.codia import CODES
 from gateway.errors import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, PROBLEMS
-from tests.gateway.codia import CALL, assert_refused, spend, upload
+from tests.gateway.codia import CALL, assert_refused, spend, trickle, upload
 from tests.gateway.web import Customer, MakeClient, NewCustomer, ReadBalance
 
 
@@ -197,23 +197,14 @@ async def test_a_call_that_cannot_be_paid_is_refused_before_its_upload_is_read(
     client: AsyncClient, customer: Customer, house: House
 ) -> None:
     await spend(house, customer, 230)
-    chunks_read = 0
-
-    async def chunks() -> AsyncIterator[bytes]:
-        nonlocal chunks_read
-        for _ in range(10):
-            chunks_read += 1
-            yield bytes(10_000)
-
-    headers = customer.bearer | {"Content-Type": "multipart/form-data; boundary=b"}
-    answer = await client.post(CALL, headers=headers, content=chunks())
+    answer, pieces_read = await trickle(client, customer)
     by_url = await client.post(
         CALL, headers=customer.bearer, json={"image_url": "http://10.0.0.1/"}
     )
 
     assert_refused(answer, 402, 1004)
     assert answer.json()["message"] == "Insufficient credits: 25 needed, 20 available"
-    assert chunks_read <= 1
+    assert pieces_read <= 1
     assert_refused(by_url, 402, 1004)
 
 

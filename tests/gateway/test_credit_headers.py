@@ -1,7 +1,5 @@
 """What a call costs and what is left for its key, in headers: of answers, refusals and failures."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from httpx import AsyncClient, Headers
 from sqlalchemy import select
@@ -11,7 +9,7 @@ from billing.ledger import balance_of
 from billing.tables import ApiKey
 from gateway import settle
 from gateway.app import House
-from tests.gateway.codia import CALL, spend, upload
+from tests.gateway.codia import CALL, spend, trickle, upload
 from tests.gateway.revid import SUBMIT, submit
 from tests.gateway.web import Customer, NewCustomer, WorkOff
 
@@ -85,19 +83,10 @@ async def test_a_key_that_has_spent_its_budget_need_not_send_its_upload(
     client: AsyncClient, new_customer: NewCustomer
 ) -> None:
     customer = await new_customer(budget_credits=20)
-    chunks_read = 0
-
-    async def chunks() -> AsyncIterator[bytes]:
-        nonlocal chunks_read
-        for _ in range(10):
-            chunks_read += 1
-            yield bytes(10_000)
-
-    headers = customer.bearer | {"Content-Type": "multipart/form-data; boundary=b"}
-    answer = await client.post(CALL, headers=headers, content=chunks())
+    answer, pieces_read = await trickle(client, customer)
 
     assert answer.status_code == 402
-    assert chunks_read <= 1
+    assert pieces_read <= 1
 
 
 @pytest.mark.parametrize(
