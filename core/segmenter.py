@@ -16,6 +16,7 @@ from PIL import Image
 from core.allocation import keep_small_blocks
 from core.edge import EdgeNetwork
 from core.errors import InvalidOptionError, ProviderUnavailableError, WeightsCorruptError
+from core.graph import CPU, ONNXRUNTIME_LOGS_ERRORS_ONLY, rearranged
 from core.options import Clothes
 from core.parallel import at_once, keep_opencv_to_one_thread
 from core.weights import EDGE, EMBEDDED_FOLDER, WEIGHTS, Weights, find_weights
@@ -35,7 +36,6 @@ At 2 the mask of some large photographs differs from rembg's by more than 0.5 of
 """
 RESIDENT_PER_FILE_BYTE: Final = 1.5
 """onnxruntime keeps weights a second time, in the order its kernels like, for some layers."""
-ONNXRUNTIME_LOGS_ERRORS_ONLY: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ def load_segmenter(
     folder: Path | None,
     *,
     threads: int = 1,
-    provider: str = "CPUExecutionProvider",
+    provider: str = CPU,
 ) -> Segmenter:
     """Load the weights of `name` after checking that they are the file the table names.
 
@@ -236,7 +236,9 @@ def load_segmenter(
     path = find_weights(name, folder)
     weights = WEIGHTS[name]
     contents = _read(path, weights)
-    ort_session, got = _start_session(contents, threads, provider)
+    is_on_cpu = provider == CPU
+    graph = rearranged(contents) if is_on_cpu else contents  # it is arranged for that one's kernels
+    ort_session, got = _start_session(graph, threads, provider)
     memory_bytes = round(len(contents) * RESIDENT_PER_FILE_BYTE) + weights.working_bytes
     if not weights.is_edge_mended:
         return Segmenter(weights, got, threads, memory_bytes, ort_session, None)
@@ -258,7 +260,7 @@ def load_edge(threads: int = 1) -> EdgeNetwork:
         WeightsCorruptError: the file has another checksum.
     """
     contents = _read(EMBEDDED_FOLDER / EDGE.file_name, EDGE)
-    return EdgeNetwork(_start_session(contents, threads, "CPUExecutionProvider")[0], threads)
+    return EdgeNetwork(_start_session(contents, threads, CPU)[0], threads)
 
 
 def _start_session(contents: bytes, threads: int, provider: str) -> tuple[Any, str]:
