@@ -9,7 +9,9 @@ Alpha is (H, W) uint8, 0..255: a float32 matte of 12 megapixels would be 48 MB f
 floats in the band alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -20,6 +22,7 @@ from core.band import band_tiles, each_strip, reduced, scaled_up
 from core.clues import slope_of, with_ones
 from core.edge import MENDED_EDGE_PX, EdgeNetwork
 from core.guided import ColourModel, Plane, separability
+from core.parallel import beside
 
 Alpha = NDArray[np.uint8]
 Image = NDArray[np.uint8]
@@ -100,7 +103,7 @@ def refine(  # noqa: PLR0913 - a picture and its mask, and what may be had besid
     size_px = _solving_size(image, mask)
     guide = reduced(image if seen is None else seen, size_px)
     coarse = np.clip(cv2.resize(mask, size_px, interpolation=cv2.INTER_CUBIC), 0, 1)
-    alpha, method = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s)
+    alpha, method = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s, threads)
     if method == "none":
         return _scaled_up(alpha, image), method
     if edge is not None and method == "closed-form" and max(size_px) <= MENDED_EDGE_PX:
@@ -123,7 +126,7 @@ def _sharpness(mask: Mask, size_px: tuple[int, int]) -> Plane:
 
 
 def _solve(
-    guide: Image, coarse: Plane, sharpness: Plane, deadline_s: float | None
+    guide: Image, coarse: Plane, sharpness: Plane, deadline_s: float | None, threads: int = 1
 ) -> tuple[Plane, str]:
     """Solve the matte at the mask's size, and say how; only in the box around what is unknown."""
     alpha = coarse.copy()
@@ -133,8 +136,12 @@ def _solve(
     if box is None:
         return alpha, "none"
     picture, near = with_ones(guide[box]), alpha[box].copy()
-    model = ColourModel(picture, SOLVE_RADIUS_PX, SOLVE_EPSILON, unknown[box].copy())
-    trust = _trust(list(cv2.split(picture)[:3]), near, sharpness[box]).reshape(-1)[model.pixels]
+    model, trust = beside(
+        partial(ColourModel, picture, SOLVE_RADIUS_PX, SOLVE_EPSILON, unknown[box].copy()),
+        partial(_trust, cv2.split(picture)[:3], near, sharpness[box]),
+        threads,
+    )
+    trust = trust.reshape(-1)[model.pixels]
     solution, steps = model.solve(near, trust, SOLVE_STEPS_MAX, deadline_s)
     alpha[box] = np.clip(solution, 0, 1)
     _remove_specks(alpha)
@@ -171,7 +178,7 @@ def _box_around(wanted: NDArray[np.bool_], margin_px: int) -> tuple[slice, slice
     )
 
 
-def _trust(planes: list[Plane], coarse: Plane, sharpness: Plane) -> Plane:
+def _trust(planes: Sequence[Plane], coarse: Plane, sharpness: Plane) -> Plane:
     """Say per pixel how much the mask may resist what the colours say."""
     rows, columns = coarse.shape
     half_px = ((columns + 1) // 2, (rows + 1) // 2)
@@ -188,18 +195,28 @@ def _trust(planes: list[Plane], coarse: Plane, sharpness: Plane) -> Plane:
 
 
 def _remove_specks(alpha: Plane) -> None:
-    """Take away, in place, tiny blobs far from every large one."""
-    blobs, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > LEVELS).astype(np.uint8))
+    """Take away, in place, tiny blobs far from every large one; looked for at half the size."""
+    half_px = ((alpha.shape[1] + 1) // 2, (alpha.shape[0] + 1) // 2)
+    held = np.where(alpha > LEVELS, np.uint8(OPAQUE), np.uint8(0))
+    blobs, labels, stats, _ = cv2.connectedComponentsWithStats(
+        cv2.resize(held, half_px, interpolation=cv2.INTER_AREA)
+    )
     if blobs <= 2:  # noqa: PLR2004 the background and one subject
         return
     areas = stats[:, cv2.CC_STAT_AREA]
     is_large = areas >= SPECK_SHARE_MAX * areas[1:].max()
     is_large[0] = False
-    size = 2 * SPECK_DISTANCE_PX + 1
-    near = cv2.dilate(is_large[labels].astype(np.uint8), np.ones((size, size), np.uint8))
-    is_kept = np.zeros(blobs, bool)
-    is_kept[np.unique(labels[np.asarray(near) > 0])] = True
-    alpha[~is_kept[labels]] = 0
+    around = np.ones((SPECK_DISTANCE_PX + 1, SPECK_DISTANCE_PX + 1), np.uint8)
+    near = cv2.dilate(is_large[labels].view(np.uint8), around)
+    is_speck = np.ones(blobs, bool)
+    is_speck[0] = False
+    is_speck[labels[np.asarray(near) > 0]] = False
+    if is_speck.any():
+        size_px = (alpha.shape[1], alpha.shape[0])
+        specks = cv2.resize(
+            is_speck[labels].view(np.uint8), size_px, interpolation=cv2.INTER_NEAREST
+        )
+        alpha[np.asarray(specks) > 0] = 0
 
 
 def _undecided(alpha: Plane) -> NDArray[np.uint8]:
