@@ -30,9 +30,9 @@ from bench.photographs import (
 from bench.scenes import scenes
 from core import Segmenter, load_segmenter
 from core.confidence import doubt_edge, judge
-from core.decontaminate import decontaminate
+from core.decontaminate import coarse_colours, decontaminate
 from core.edge import EdgeNetwork
-from core.matting import refine
+from core.matting import scale_up, solve
 from core.segmenter import load_edge
 
 ORACLE_PX = 320
@@ -84,8 +84,10 @@ def edge_network() -> EdgeNetwork:
 def ours(
     image: NDArray[np.uint8], mask: NDArray[np.float32], seen: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
-    alpha, _ = refine(image, mask, seen=seen, edge=edge_network())
-    return np.dstack([decontaminate(image, alpha, seen=seen), alpha])
+    matte = solve(image, mask, seen=seen, edge=edge_network())
+    alpha = scale_up(matte, image)
+    colours = coarse_colours(image if seen is None else seen, matte.alpha, image.shape)
+    return np.dstack([decontaminate(image, alpha, colours=colours), alpha])
 
 
 def oracle_mask(alpha: Plane) -> NDArray[np.float32]:
@@ -184,8 +186,10 @@ def confidence_table(segmenter: Segmenter, step: int) -> tuple[str, str]:
     judged: list[tuple[str, float, float, float]] = []
     for photo in list(photographs((*SOFT_SETS, *BINARY_SETS)))[::step]:
         found = segmenter.segment(photo.image)
-        alpha, _ = refine(photo.image, found.mask, seen=found.seen, edge=segmenter.edge)
-        confidence, _ = judge(found.raw, found.mask, alpha, doubt_edge(found.seen, found.mask))
+        matte = solve(photo.image, found.mask, seen=found.seen, edge=segmenter.edge)
+        edge_px, doubts = max(photo.image.shape), doubt_edge(found.seen, found.mask)
+        confidence, _ = judge(found.raw, found.mask, matte.alpha, edge_px, doubts)
+        alpha = scale_up(matte, photo.image)
         soft = alpha / 255
         overlap, edge = metrics.iou(soft, photo.alpha), metrics.boundary_iou(soft, photo.alpha)
         judged.append((photo.name.split("/")[0], confidence, overlap, edge))

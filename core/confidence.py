@@ -58,7 +58,8 @@ GRAIN = 0.3
 def judge(
     raw: NDArray[np.float32],
     mask: NDArray[np.float32],
-    alpha: NDArray[np.uint8],
+    matte: NDArray[np.uint8],
+    edge_px: int,
     edge_doubts: Mapping[str, bool],
 ) -> tuple[float, tuple[str, ...]]:
     """Return the confidence, 0..1, and the reasons to doubt the cutout.
@@ -66,12 +67,13 @@ def judge(
     Args:
         raw: (h, w) float32, the prediction before any stretch, about 0..1.
         mask: (h, w) float32, 0..1, the prediction after it.
-        alpha: (H, W) uint8, the finished matte.
+        matte: (H, W) uint8, 0..255, as solved or at full resolution.
+        edge_px: the picture's long edge.
         edge_doubts: what `doubt_edge` says of the picture.
     """
-    small = reduced(alpha, (mask.shape[1], mask.shape[0])) > 255 * HALF
+    small = _shaped(matte, mask.shape) > 255 * HALF
     confidence = _confidence(np.clip(raw, 0, 1), mask > HALF, small)
-    is_small = max(alpha.shape) < LOW_RESOLUTION_PX
+    is_small = edge_px < LOW_RESOLUTION_PX
     if not (small.any() and (mask > HALF).any()):
         return 0.0, ("low_resolution", "no_clear_subject") if is_small else ("no_clear_subject",)
     doubts = {
@@ -95,6 +97,14 @@ def doubt_edge(image: NDArray[np.uint8], mask: NDArray[np.float32]) -> dict[str,
         "colour_collision": _is_inseparable(_shrunk(view, COLLISION_EDGE_PX), mask),
         "motion_blur": _is_motion_blurred(view, mask),
     }
+
+
+def _shaped(matte: NDArray[np.uint8], shape: tuple[int, ...]) -> Plane:
+    """Bring the matte to the mask's shape, which keeps no picture's proportions."""
+    size_px = (shape[1], shape[0])
+    if min(matte.shape) < min(size_px):
+        return np.asarray(cv2.resize(matte, size_px, interpolation=cv2.INTER_LINEAR))
+    return reduced(matte, size_px)
 
 
 def _confidence(raw: Plane, coarse: Plane, fine: Plane) -> float:

@@ -17,6 +17,8 @@ from core.band import Tile, band_tiles, each_strip, reduced, scaled_up, widened
 Alpha = NDArray[np.uint8]
 Image = NDArray[np.uint8]
 Plane = NDArray[Any]
+Colours = tuple[Plane, Plane]
+"""F and B, each (h, w, 3 + 1) float32, 0..255."""
 
 OPAQUE = 255
 COARSE_EDGE_PX = 256
@@ -39,7 +41,7 @@ def decontaminate(
     image: Image,
     alpha: Alpha,
     *,
-    seen: Image | None = None,
+    colours: Colours | None = None,
     may_overwrite: bool = False,
     threads: int = 1,
 ) -> Image:
@@ -48,7 +50,7 @@ def decontaminate(
     Args:
         image: (H, W, 3) uint8 sRGB.
         alpha: (H, W) uint8, 0..255.
-        seen: the same picture already reduced, if it is: saves reading all of it once more.
+        colours: `coarse_colours` of both, if they are known.
         may_overwrite: nobody else needs `image`: where it can be, the estimate is written into it,
             which spares a large picture a second copy.
         threads: how many share the picture's rows; the result does not depend on it.
@@ -61,7 +63,7 @@ def decontaminate(
         return np.zeros(image.shape, np.uint8)
     if alpha.min() == OPAQUE:
         return image.copy()
-    coarse = _estimate_coarse(image if seen is None else seen, alpha)
+    coarse = coarse_colours(image, alpha, alpha.shape) if colours is None else colours
     is_in_place = may_overwrite and image.flags.writeable and not _is_fused(alpha)
     foreground = image if is_in_place else np.empty(image.shape, np.uint8)
 
@@ -99,12 +101,18 @@ def _bled(alpha: Alpha, rows: slice) -> Alpha | None:
     return bled[rows.start - first : rows.stop - first]
 
 
-def _estimate_coarse(image: Image, alpha: Alpha) -> tuple[Plane, Plane]:
-    """Return F and B, each (h, w, 3 + 1) float32, 0..255, at the pyramid's finest level."""
-    height_px, width_px = alpha.shape
+def coarse_colours(image: Image, alpha: Alpha, shape: tuple[int, ...]) -> Colours:
+    """Estimate F and B at the pyramid's finest level.
+
+    Args:
+        image: (H, W, 3) uint8 sRGB, whole or reduced.
+        alpha: (h, w) uint8, 0..255, whole or reduced.
+        shape: of the whole picture, (H, W, …).
+    """
+    height_px, width_px = shape[:2]
     scale = min(COARSE_SHARE_MAX, COARSE_EDGE_PX / max(height_px, width_px))
-    size_px = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
-    levels = [_planes_of(reduced(image, size_px), reduced(alpha, size_px))]
+    coarse_px = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
+    levels = [_planes_of(reduced(image, coarse_px), reduced(alpha, coarse_px))]
     while max(levels[-1][1].shape) > SMALLEST_EDGE_PX:
         rows, columns = levels[-1][1].shape
         half_px = ((columns + 1) // 2, (rows + 1) // 2)
@@ -182,7 +190,7 @@ FRONT_PACE, BACK_PACE = (share / (COVER**2 + REST**2) for share in (COVER, REST)
 """How much of what F and B leave unexplained is put right in each."""
 
 
-def _estimate_tile(image: Image, alpha: Alpha, coarse: tuple[Plane, Plane], tile: Tile) -> Image:
+def _estimate_tile(image: Image, alpha: Alpha, coarse: Colours, tile: Tile) -> Image:
     """Bring F and B to full resolution in one tile and make them explain the picture there."""
     size_px = (alpha.shape[0], alpha.shape[1])
     is_fused = _is_fused(alpha)

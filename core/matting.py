@@ -59,19 +59,25 @@ SPECK_SHARE_MAX = 0.002
 SPECK_DISTANCE_PX = 16
 """A blob this small beside the largest one, and this far from all large ones, is a speck."""
 BAND_MARGIN_PX = 2
+OPAQUE = 255
+GAIN = OPAQUE / (1 - 2 * LEVELS)
 
 
 @dataclass(frozen=True, slots=True)
-class _Solved:
+class Matte:
     """A matte at the solving size, ready to be scaled up.
 
     Attributes:
-        alpha: (h, w) float32, 0..1.
+        alpha: (h, w) uint8, 0..255.
+        method: what made it: `learned` (solved and mended), `closed-form` (solved), `guided` (a
+            single pass: the deadline left no time for more, or nothing was left to solve) or `none`
+            (the mask has no edge to refine).
         unknown: (h, w), 1 where alpha is soft or steps.
         coefficients: (h, w, 4) float32, the local colour model there.
     """
 
-    alpha: Plane
+    alpha: Alpha
+    method: str
     unknown: NDArray[np.uint8]
     coefficients: NDArray[Any]
 
@@ -85,7 +91,21 @@ def refine(  # noqa: PLR0913 - a picture and its mask, and what may be had besid
     deadline_s: float | None = None,
     threads: int = 1,
 ) -> tuple[Alpha, str]:
-    """Return the alpha matte of `image` and the name of the refinement that made it.
+    """Return the alpha matte of `image`, (H, W) uint8, and the name of the method: both halves."""
+    matte = solve(image, mask, seen=seen, edge=edge, deadline_s=deadline_s, threads=threads)
+    return scale_up(matte, image, threads), matte.method
+
+
+def solve(  # noqa: PLR0913 - as `refine`
+    image: Image,
+    mask: Mask,
+    *,
+    seen: Image | None = None,
+    edge: EdgeNetwork | None = None,
+    deadline_s: float | None = None,
+    threads: int = 1,
+) -> Matte:
+    """Find the matte of `image` at about the mask's size.
 
     Args:
         image: (H, W, 3) uint8 sRGB.
@@ -93,23 +113,23 @@ def refine(  # noqa: PLR0913 - a picture and its mask, and what may be had besid
         seen: the same picture already reduced, if it is: saves reading all of it once more.
         edge: mends what the solver leaves wrong, in time and at the size that it knows.
         deadline_s: a `time.monotonic()` moment; past it the solver stops where it is.
-        threads: how many share the picture's rows; the result does not depend on it.
-
-    Returns:
-        (H, W) uint8 alpha, 0..255, and `learned` (solved and mended), `closed-form` (solved),
-        `guided` (a single pass: the deadline left no time for more, or nothing was left to solve)
-        or `none` (the mask has no edge to refine).
+        threads: how many may share the work; the result does not depend on it.
     """
     size_px = _solving_size(image, mask)
     guide = reduced(image if seen is None else seen, size_px)
     coarse = np.clip(cv2.resize(mask, size_px, interpolation=cv2.INTER_CUBIC), 0, 1)
     alpha, method = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s, threads)
-    if method == "none":
-        return _scaled_up(alpha, image), method
     if edge is not None and method == "closed-form" and max(size_px) <= MENDED_EDGE_PX:
         alpha, method = edge.mend(guide, coarse, alpha), "learned"
         _remove_specks(alpha)
-    return _apply(image, _modelled(guide, alpha), threads), method
+    return _modelled(guide, alpha, method)
+
+
+def unrefined(mask: Mask) -> Matte:
+    """Return the mask itself, (h, w) float32, 0..1, as a matte that is scaled up as it is."""
+    nothing = np.zeros(mask.shape, np.uint8)
+    levels = np.rint(mask * OPAQUE).astype(np.uint8)
+    return Matte(levels, "none", nothing, np.zeros((*mask.shape, 4), np.float32))
 
 
 def _solving_size(image: Image, mask: Mask) -> tuple[int, int]:
@@ -148,16 +168,17 @@ def _solve(
     return alpha, "closed-form" if steps else "guided"
 
 
-def _modelled(guide: Image, alpha: Plane) -> _Solved:
+def _modelled(guide: Image, alpha: Plane, method: str) -> Matte:
     """Fit the colours around a matte's edge to it, so that it can be scaled up by them."""
     unknown = _undecided(alpha)
     coefficients = np.zeros((*alpha.shape, 4), np.float32)
     box = _box_around(unknown > 0, margin_px=SPREAD_MARGIN_PX)
-    if box is not None:
+    if box is not None and method != "none":
         reach = np.asarray(cv2.dilate(unknown[box], np.ones((3, 3), np.uint8)), np.uint8)
         model = ColourModel(with_ones(guide[box]), SPREAD_RADIUS_PX, SOLVE_EPSILON, reach)
         coefficients[box] = model.coefficients(alpha[box])
-    return _Solved(alpha, unknown, coefficients)
+    levels = np.clip((alpha - LEVELS) * GAIN + 0.5, 0, OPAQUE).astype(np.uint8)
+    return Matte(levels, method, unknown, coefficients)
 
 
 def _sure(coarse: Plane, band_px: int) -> NDArray[np.uint8]:
@@ -227,22 +248,20 @@ def _undecided(alpha: Plane) -> NDArray[np.uint8]:
     return np.asarray(((high > LEVELS) & (low < 1 - LEVELS)).astype(np.uint8))
 
 
-def _scaled_up(alpha: Plane, image: Image) -> Alpha:
-    height_px, width_px = image.shape[:2]
-    levels = np.clip((alpha - LEVELS) * (255 / (1 - 2 * LEVELS)) + 0.5, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.resize(levels, (width_px, height_px), interpolation=cv2.INTER_LINEAR))
-
-
-def _apply(image: Image, solved: _Solved, threads: int) -> Alpha:
-    """Scale up: the matte itself where it is decided, the colour model where it is not."""
+def scale_up(matte: Matte, image: Image, threads: int = 1) -> Alpha:
+    """Return alpha, (H, W) uint8: decided as in the matte, else what its model makes of colours."""
     size_px = (image.shape[0], image.shape[1])
+    if matte.method == "none":
+        across = (size_px[1], size_px[0])
+        return np.asarray(cv2.resize(matte.alpha, across, interpolation=cv2.INTER_CUBIC))
     from_rows, from_columns = (
         np.minimum(np.arange(px) * (1 / (px / small_px)), small_px - 1).astype(np.intp)
-        for px, small_px in zip(size_px, solved.unknown.shape, strict=True)
+        for px, small_px in zip(size_px, matte.unknown.shape, strict=True)
     )
-    decided = np.where(solved.alpha > HALF, OPAQUE, 0).astype(np.uint8).take(from_columns, axis=1)
-    unknown = solved.unknown.take(from_columns, axis=1)
-    model = solved.coefficients * np.float32(GAIN / OPAQUE)
+    halved = cv2.threshold(matte.alpha, OPAQUE // 2, OPAQUE, cv2.THRESH_BINARY)[1]
+    decided = np.asarray(halved, np.uint8).take(from_columns, axis=1)
+    unknown = matte.unknown.take(from_columns, axis=1)
+    model = matte.coefficients * np.float32(GAIN / OPAQUE)
     alpha = np.empty(size_px, np.uint8)
 
     def fill(rows: slice) -> None:
@@ -264,7 +283,3 @@ def _explain(colours: Image, model: NDArray[Any]) -> Alpha:
     value = cv2.transform(products, np.ones((1, 4), np.float32))
     levels = cv2.add(value, (-LEVELS * GAIN, 0, 0, 0), dtype=cv2.CV_8U)  # type: ignore[call-overload]  # the stubs know no scalars
     return np.asarray(levels, np.uint8)
-
-
-HALF, OPAQUE = 0.5, 255
-GAIN = OPAQUE / (1 - 2 * LEVELS)

@@ -13,12 +13,12 @@ from core import transparency
 from core.compose import SUBJECT_ALPHA_MIN, compose
 from core.confidence import LOW_RESOLUTION_PX, doubt_edge, judge
 from core.cutout import Cutout, Stages, Subject
-from core.decode import decode
-from core.decontaminate import decontaminate
+from core.decode import DecodedImage, decode
+from core.decontaminate import Colours, coarse_colours, decontaminate
 from core.encode import encode
 from core.errors import CoreError, InvalidOptionError, NoForegroundError
 from core.header import ImageLimits, inspect
-from core.matting import refine
+from core.matting import Matte, scale_up, solve, unrefined
 from core.options import CutoutOptions
 from core.parallel import beside
 from core.roi import box_of, place
@@ -113,14 +113,21 @@ def extract(
     with stages("segment"):
         prediction = segmenter.segment(region, options.clothes)
     with stages("refine"):
-        (alpha, refinement), edge_doubts = beside(
+        matte, edge_doubts = beside(
             partial(_matte, region, prediction, options, stages.deadline_s, segmenter),
             partial(doubt_edge, prediction.seen, prediction.mask),
             segmenter.threads,
         )
-        confidence, reasons = judge(prediction.raw, prediction.mask, alpha, edge_doubts)
+        edge_px = max(region.shape)
+        raw, mask = prediction.raw, prediction.mask
+        confidence, reasons = judge(raw, mask, matte.alpha, edge_px, edge_doubts)
         if confidence < options.confidence_min:
             raise NoForegroundError(confidence, options.confidence_min)
+        alpha, colours = beside(
+            partial(scale_up, matte, region, segmenter.threads),
+            partial(_colours, shown, prediction, matte, options),
+            segmenter.threads,
+        )
         alpha = place(alpha, box, shown.image.shape)
         if shown.opacity is not None:
             alpha = transparency.join(alpha, shown.opacity, options.transparency)
@@ -128,11 +135,10 @@ def extract(
             raise NoForegroundError(confidence)
     with stages("decontaminate"):
         if options.decontaminate:
-            seen = prediction.seen if options.roi is None else None
             foreground = decontaminate(
                 shown.image,
                 alpha,
-                seen=seen,
+                colours=colours,
                 may_overwrite=shown.opacity is None,
                 threads=segmenter.threads,
             )
@@ -141,7 +147,7 @@ def extract(
         if shown.opacity is not None:
             transparency.restore_own_colours(foreground, decoded.image, alpha, shown.opacity)
     warnings = _warnings(alpha)
-    return Subject(foreground, alpha, confidence, reasons, warnings, refinement, segmenter.name)
+    return Subject(foreground, alpha, confidence, reasons, warnings, matte.method, segmenter.name)
 
 
 def _matte(
@@ -150,18 +156,26 @@ def _matte(
     options: CutoutOptions,
     deadline_s: float | None,
     segmenter: Segmenter,
-) -> tuple[Plane, str]:
+) -> Matte:
     if not options.refine:
-        return _scale_up(region, prediction.mask), "none"
-    seen, mask = prediction.seen, prediction.mask
-    return refine(
+        return unrefined(prediction.mask)
+    return solve(
         region,
-        mask,
-        seen=seen,
+        prediction.mask,
+        seen=prediction.seen,
         edge=segmenter.edge,
         deadline_s=deadline_s,
         threads=segmenter.threads,
     )
+
+
+def _colours(
+    shown: DecodedImage, prediction: Prediction, matte: Matte, options: CutoutOptions
+) -> Colours | None:
+    """Estimate colours from what is reduced already, where that is the whole picture."""
+    if not options.decontaminate or options.roi is not None or shown.opacity is not None:
+        return None
+    return coarse_colours(prediction.seen, matte.alpha, shown.image.shape)
 
 
 def render(
@@ -217,14 +231,6 @@ def _blaming(field: str) -> Iterator[None]:
     except CoreError as exc:
         exc.field = field
         raise
-
-
-def _scale_up(image: Plane, mask: NDArray[np.float32]) -> Plane:
-    """Bring the mask to the picture's size and nothing more."""
-    height_px, width_px = image.shape[:2]
-    coarse = np.rint(mask * 255).astype(np.uint8)
-    alpha = cv2.resize(coarse, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(alpha, np.uint8)
 
 
 def _hide(image: Plane, alpha: Plane) -> Plane:

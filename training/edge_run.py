@@ -34,8 +34,8 @@ def solved(image: Image, mask: Plane) -> Seen:
 
 def spread(image: Image, guide: NDArray[np.uint8], alpha: Plane) -> Plane:
     """Scale a matte up from the solving size as core does; 0..1."""
-    whole = matting._apply(image, matting._modelled(guide, alpha), 1)  # noqa: SLF001 - a half of `refine`
-    return whole.astype(np.float32) / 255
+    matte = matting._modelled(guide, alpha, "closed-form")  # noqa: SLF001 - a half of `refine`
+    return matting.scale_up(matte, image).astype(np.float32) / 255
 
 
 def open_network(weights: Path, threads: int = 1) -> EdgeNetwork:

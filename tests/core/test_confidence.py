@@ -35,7 +35,7 @@ def judged(image: NDArray[np.uint8], raw: NDArray[np.float32]) -> tuple[float, t
     span = float(raw.max() - raw.min())
     mask = (raw - raw.min()) / span if span else np.zeros_like(raw)
     alpha, _ = refine(image, mask)
-    return judge(raw, mask, alpha, doubt_edge(image, mask))
+    return judge(raw, mask, alpha, max(image.shape), doubt_edge(image, mask))
 
 
 def test_a_clear_subject_is_sure_and_without_doubts() -> None:
@@ -115,7 +115,7 @@ def test_confidence_stays_between_0_and_1_and_reasons_are_known(
     image = np.repeat(alpha[..., None], 3, axis=2)
 
     confidence, reasons = judge(
-        raw, np.clip(raw, 0, 1), alpha, doubt_edge(image, np.clip(raw, 0, 1))
+        raw, np.clip(raw, 0, 1), alpha, 30, doubt_edge(image, np.clip(raw, 0, 1))
     )
 
     assert 0 <= confidence <= 1
@@ -130,7 +130,9 @@ def test_confidence_follows_the_overlap_on_photographs(shared_dir: Path) -> None
         truth = np.asarray(cv2.imread(str(path.parents[1] / "masks" / f"{path.stem}.png"), 0)) > 127
         found = segmenter.segment(image)
         alpha, _ = refine(image, found.mask)
-        sure.append(judge(found.raw, found.mask, alpha, doubt_edge(image, found.mask))[0])
+        sure.append(
+            judge(found.raw, found.mask, alpha, max(image.shape), doubt_edge(image, found.mask))[0]
+        )
         overlaps.append(np.sum((alpha > 127) & truth) / np.sum((alpha > 127) | truth))
 
     assert np.corrcoef(sure, overlaps)[0, 1] > 0.6
