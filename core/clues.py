@@ -7,11 +7,14 @@ wide, and looked up only at the pixels in doubt.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from core.parallel import beside
 
 Plane = NDArray[Any]
 """(h, w) or (h, w, up to 4) float32."""
@@ -70,6 +73,7 @@ def describe(
     coarse: Plane,
     alpha: Plane,
     margin_px: int = FRAME_MARGIN_PX,
+    threads: int = 1,
 ) -> Described:
     """Find the pixels in doubt and say about them what the network wants to know.
 
@@ -78,6 +82,7 @@ def describe(
         coarse: (h, w) float32, 0..1, the network's mask at that size.
         alpha: (h, w) float32, 0..1, the solved matte.
         margin_px: what is looked at beyond the pixels in doubt.
+        threads: how many share the work, two at most.
 
     Returns:
         No pixels where nothing is in doubt, or where the mask is not to be mended.
@@ -92,9 +97,9 @@ def describe(
     whole = _Whole.of(guide, coarse, alpha)
     part = _Part.of(guide, [coarse, alpha], [whole.subject, whole.behind, _marked(doubt)], frame)
     posterior = whole.odds.take(_levels(part.guide))
-    here, quarters = _seen(part, posterior, whole)
+    here, around = _seen(part, posterior, whole, threads)
     of_all = np.zeros((pixels.size, 5), np.float32)
-    clues = np.concatenate([here, part.at_pixels(quarters), of_all], 1, dtype=np.float32)
+    clues = np.concatenate([here, around, of_all], 1, dtype=np.float32)
     against, between = here[:, AGAINST], here[:, BETWEEN] - here[:, ALPHA]
     clues[:, -5:] = (
         np.abs(against).mean(),
@@ -270,39 +275,45 @@ def _filled_up(plane: Plane, border: int) -> Plane:
     return np.asarray(cv2.copyMakeBorder(plane, 0, bottom, 0, right, border))
 
 
-def _seen(part: _Part, posterior: Plane, whole: _Whole) -> tuple[Plane, list[Plane]]:
+def _seen(part: _Part, posterior: Plane, whole: _Whole, threads: int) -> tuple[Plane, Plane]:
     """Compare each pixel with the sure colours nearby, and look at what is around it.
 
     Returns:
-        What is known of each pixel in doubt, (n, 21); planes a quarter as wide, four to each.
+        What is known of each pixel in doubt, (n, 21), and of what is around it, (n, 24).
     """
     picture = with_ones(part.guide)
     squares = cv2.multiply(picture, picture)
-    sure = [part.subject, part.behind], [whole.subject_mean, whole.behind_mean]
-    one, other = (
-        _Near.of(picture, squares, marks, means) for marks, means in zip(*sure, strict=True)
+    one, other = beside(
+        partial(_Near.of, picture, squares, part.subject, whole.subject_mean),
+        partial(_Near.of, picture, squares, part.behind, whole.behind_mean),
+        threads,
     )
-    size_px = part.alpha.shape[::-1]
-    from_one, unlike_one, one_mean = one.compared(picture, size_px)
-    from_other, unlike_other, other_mean = other.compared(picture, size_px)
-    apart = cv2.subtract(one_mean, other_mean)
+    apart = cv2.subtract(one.mean, other.mean)
     contrast = _summed(cv2.multiply(apart, apart))
-    across = _summed(cv2.multiply(cv2.subtract(picture, other_mean), apart))
+    across = _summed(cv2.multiply(cv2.subtract(picture, other.mean), apart))
     between = np.clip(across / (contrast + np.float32(CONTRAST_MIN)), -0.5, 1.5)
     texture, against = _texture(picture), posterior - part.alpha
-    matte = cv2.merge([part.alpha, part.coarse, unlike_one, unlike_other])
+    matte = cv2.merge([part.alpha, part.coarse, one.unlike, other.unlike])
     colour = cv2.merge([posterior, texture, between, against])
-    near = cv2.merge([part.alpha, unlike_one, unlike_other, against])
-    wider = cv2.merge([unlike_other, between, texture, against])
-    distances = cv2.merge([from_one, from_other, contrast])
-    lowest, highest = cv2.erode(part.alpha, _square(2)), cv2.dilate(part.alpha, _square(2))
-    here = [matte, colour, _means(near, 1), _means(wider, 3), cv2.merge([lowest, highest])]
-    known = [each.reshape(-1, each.shape[2]).take(part.pixels, axis=0) for each in here]
-    known.append(np.sqrt(distances.reshape(-1, 3).take(part.pixels, axis=0)))
-    quarters = _around(_quartered(matte), _quartered(colour))
-    errs = cv2.merge([cv2.copyTo(posterior, part.subject), cv2.copyTo(posterior, part.behind)])
-    quarters.append(_reliance(one.held, other.held, _quartered(errs)))
-    return np.concatenate(known, 1), quarters
+
+    def here() -> Plane:
+        near = cv2.merge([part.alpha, one.unlike, other.unlike, against])
+        wider = cv2.merge([other.unlike, between, texture, against])
+        lowest, highest = cv2.erode(part.alpha, _square(2)), cv2.dilate(part.alpha, _square(2))
+        extremes = cv2.merge([lowest, highest])
+        planes = [matte, colour, _means(near, 1), _means(wider, 3), extremes]
+        known = [each.reshape(-1, each.shape[2]).take(part.pixels, axis=0) for each in planes]
+        distances = cv2.merge([one.distance, other.distance, contrast])
+        known.append(np.sqrt(distances.reshape(-1, 3).take(part.pixels, axis=0)))
+        return np.concatenate(known, 1)
+
+    def around() -> Plane:
+        quarters = _around(_quartered(matte), _quartered(colour))
+        errs = cv2.merge([cv2.copyTo(posterior, part.subject), cv2.copyTo(posterior, part.behind)])
+        quarters.append(_reliance(one.held, other.held, _quartered(errs)))
+        return part.at_pixels(quarters)
+
+    return beside(here, around, threads)
 
 
 def _summed(four: Plane) -> Plane:
@@ -327,16 +338,18 @@ def _texture(picture: Plane) -> Plane:
 
 @dataclass(frozen=True, slots=True)
 class _Near:
-    """The sure colours nearby, on planes a quarter as wide.
+    """The sure colours nearby, and how each pixel compares with them.
 
     Attributes:
-        mean: their mean, and a fourth 1.
-        narrowness: one over their variance, and a fourth 0.
-        held: how much of the window is sure.
+        mean: (h, w, 4), their mean, and a fourth 1.
+        distance: squared, from it.
+        unlike: 0..1, the same by how much these colours vary.
+        held: how much of the window is sure, on a plane a quarter as wide.
     """
 
     mean: Plane
-    narrowness: Plane
+    distance: Plane
+    unlike: Plane
     held: Plane
 
     @classmethod
@@ -352,17 +365,12 @@ class _Near:
         )
         narrowness = 1 / (np.maximum(square - mean * mean, 0) + np.float32(VARIANCE_MIN))
         narrowness[..., 3] = 0
-        return cls(mean, narrowness, held[..., 0])
-
-    def compared(self, picture: Plane, size_px: tuple[int, ...]) -> tuple[Plane, Plane, Plane]:
-        """Return each pixel's squared distance, how unlike it is, 0..1, and the mean itself."""
-        mean, narrowness = (
-            cv2.resize(each, (size_px[0], size_px[1])) for each in (self.mean, self.narrowness)
-        )
-        off = cv2.subtract(picture, mean)
+        size_px = (picture.shape[1], picture.shape[0])
+        centre, scale = (np.asarray(cv2.resize(each, size_px)) for each in (mean, narrowness))
+        off = cv2.subtract(picture, centre)
         off = cv2.multiply(off, off)
-        unlike = _summed(cv2.multiply(off, narrowness))
-        return _summed(off), unlike / (unlike + np.float32(UNLIKE)), np.asarray(mean)
+        unlike = _summed(cv2.multiply(off, scale))
+        return cls(centre, _summed(off), unlike / (unlike + np.float32(UNLIKE)), held[..., 0])
 
 
 def _reliance(subject: Plane, behind: Plane, speaks: Plane) -> Plane:

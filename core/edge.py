@@ -42,7 +42,7 @@ class EdgeNetwork:
         """
         if 2 * float(np.minimum(coarse, 1 - coarse).mean()) > UNDECIDED_MAX:
             return alpha
-        described = describe(guide, coarse, alpha)
+        described = describe(guide, coarse, alpha, threads=self.threads)
         if not described.pixels.size:
             return alpha
         (answer,), smoothing = beside(
