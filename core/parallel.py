@@ -1,9 +1,14 @@
-"""Sharing one picture's work between threads, as many as the caller allows."""
+"""Sharing one picture's work between threads, as many as the caller allows.
 
+A pool costs more to start and to end than most steps here take, and one that were kept would stand
+in the way of a fork: threads are started for the work at hand, and the caller's own takes part.
+"""
+
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import cache
-from operator import call
+from threading import Thread
 from typing import TypeVar
 
 import cv2
@@ -27,8 +32,25 @@ def at_once(works: Iterable[Callable[[], Result]], threads: int) -> list[Result]
     waiting = list(works)
     if threads == 1 or len(waiting) == 1:
         return [work() for work in waiting]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(call, waiting))
+    promises = [Future[Result]() for _ in waiting]
+    left = deque(zip(waiting, promises, strict=True))
+
+    def take_part() -> None:
+        while left:
+            try:
+                work, promise = left.popleft()
+            except IndexError:  # another thread was faster
+                return
+            if not _keep(promise, work):
+                left.clear()
+
+    helpers = [Thread(target=take_part) for _ in range(min(threads, len(waiting)) - 1)]
+    for helper in helpers:
+        helper.start()
+    take_part()
+    for helper in helpers:
+        helper.join()
+    return [promise.result() for promise in promises]  # those not begun come after one that failed
 
 
 def beside(
@@ -43,6 +65,21 @@ def beside(
     """
     if threads == 1:
         return main(), other()
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(other)
-        return main(), waiting.result()
+    promise: Future[Other] = Future()
+    helper = Thread(target=_keep, args=(promise, other))
+    helper.start()
+    try:
+        result = main()
+    finally:
+        helper.join()
+    return result, promise.result()
+
+
+def _keep(promise: Future[Result], work: Callable[[], Result]) -> bool:
+    """Do the work and say how it ended; return whether it did not fail."""
+    try:
+        promise.set_result(work())
+    except BaseException as exc:  # noqa: BLE001 - the caller's thread raises it again
+        promise.set_exception(exc)
+        return False
+    return True
