@@ -29,7 +29,7 @@ from bench import report
 from bench.photographs import MODELS
 from core import CutoutOptions, ImageLimits, Segmenter, cut_out, load_segmenter
 from core.decode import decode
-from core.segmenter import prepare
+from core.prepare import prepare
 
 THREADS = 2
 RUNS = {1: 12, 4: 6, 12: 6, 24: 4}

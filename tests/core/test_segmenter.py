@@ -21,7 +21,7 @@ from core.errors import (
     WeightsNotInstalledError,
 )
 from core.header import ImageLimits
-from core.segmenter import prepare
+from core.prepare import prepare
 from core.weights import WEIGHTS
 from tests.core.networks import install
 
