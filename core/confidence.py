@@ -92,10 +92,10 @@ def doubt_edge(image: NDArray[np.uint8], mask: NDArray[np.float32]) -> dict[str,
         image: (h, w, 3) uint8 sRGB, at full size or reduced.
         mask: (h, w) float32, 0..1.
     """
-    view = _shrunk(image, VIEW_EDGE_PX)
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     return {
-        "colour_collision": _is_inseparable(_shrunk(view, COLLISION_EDGE_PX), mask),
-        "motion_blur": _is_motion_blurred(view, mask),
+        "colour_collision": _is_inseparable(_shrunk(image, COLLISION_EDGE_PX), mask),
+        "motion_blur": _is_motion_blurred(_shrunk(grey, VIEW_EDGE_PX), mask),
     }
 
 
@@ -139,9 +139,9 @@ def _is_inseparable(image: NDArray[np.uint8], mask: NDArray[np.float32]) -> bool
     return bool(apart[edge].mean() < SEPARABLE_MIN)
 
 
-def _is_motion_blurred(image: NDArray[np.uint8], mask: NDArray[np.float32]) -> bool:
+def _is_motion_blurred(grey: NDArray[np.uint8], mask: NDArray[np.float32]) -> bool:
     """Say whether the subject lacks fine detail in one direction that it has in another."""
-    fine = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    fine = grey.astype(np.float32)
     coarse_px = (max(1, fine.shape[1] // BLUR_STEP), max(1, fine.shape[0] // BLUR_STEP))
     coarse = cv2.resize(fine, coarse_px, interpolation=cv2.INTER_AREA)
     share = _slope_energies(fine, mask) / _slope_energies(np.asarray(coarse), mask)
