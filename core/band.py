@@ -13,7 +13,8 @@ from core.parallel import at_once
 TILE_PX = 64
 TILE_WIDTH_PX = 32
 """Narrower than high: what lies beside the edge is cut off more closely, for no more calls."""
-SAMPLES_PER_SIDE = 4
+HALVED_FROM = 4
+"""A plane so many times as large as what is wanted of it is halved first."""
 
 Tile = tuple[slice, slice]
 
@@ -39,15 +40,15 @@ def band_tiles(columns: NDArray[Any], rows: slice) -> Iterator[Tile]:
 
 
 def reduced(plane: NDArray[Any], size_px: tuple[int, int]) -> NDArray[Any]:
-    """Return the plane at a smaller (width, height).
+    """Return the plane at a smaller (width, height), each result the mean of its area.
 
-    Each result is the mean of about `SAMPLES_PER_SIDE` squared samples of its area: taking all of
-    them would cost 12 megapixels 20 ms, for noise that is already averaged away.
+    A large one is first halved, which is three times as fast as scaling by any other factor; the
+    last row or column of an odd number is left out.
     """
-    stride = min(plane.shape[0] // size_px[1], plane.shape[1] // size_px[0]) // SAMPLES_PER_SIDE
-    if stride > 1:
-        samples_px = (plane.shape[1] // stride, plane.shape[0] // stride)
-        plane = np.asarray(cv2.resize(plane, samples_px, interpolation=cv2.INTER_NEAREST_EXACT))
+    while min(plane.shape[0] // size_px[1], plane.shape[1] // size_px[0]) >= HALVED_FROM:
+        half_px = (plane.shape[1] // 2, plane.shape[0] // 2)
+        even = plane[: half_px[1] * 2, : half_px[0] * 2]
+        plane = np.asarray(cv2.resize(even, half_px, interpolation=cv2.INTER_AREA))
     return np.asarray(cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA))
 
 
