@@ -4,7 +4,8 @@ The solver knows colours near the mask's edge and believes the mask where that i
 What the mask half covers, gaps between strands or canes, it often leaves closed. So each pixel in
 doubt is described by what colour says of it, near and in the picture as a whole, and how far that
 may be relied on; a network of three layers, trained on scenes whose alpha is known, answers with a
-correction. docs/models has the figures.
+correction. What was drawn, hard as an outline, and is right where it is sure, asks for other
+corrections than what a network guessed: it has weights of its own. docs/models has the figures.
 """
 
 from dataclasses import dataclass
@@ -27,10 +28,17 @@ UNDECIDED_MAX = 0.18
 
 @dataclass(frozen=True, slots=True)
 class EdgeNetwork:
-    """Loaded weights of cutout-edge, for any number of threads at once."""
+    """Loaded weights of cutout-edge, for any number of threads at once.
+
+    Attributes:
+        ort_session: for soft masks, as networks answer.
+        threads: how many share the work.
+        drawn_session: for masks drawn hard; without it these are left alone.
+    """
 
     ort_session: Any
     threads: int = 1
+    drawn_session: Any = None
 
     def mend(self, guide: NDArray[np.uint8], coarse: Plane, alpha: Plane) -> Plane:
         """Return the matte (h, w) float32, 0..1, corrected where the network sees a reason.
@@ -45,16 +53,36 @@ class EdgeNetwork:
         described = describe(guide, coarse, alpha, threads=self.threads)
         if not described.pixels.size:
             return alpha
-        (answer,), smoothing = beside(
-            partial(self.ort_session.run, ["correction"], {"clues": described.clues}),
+        if described.drawn and self.drawn_session is not None:
+            alpha = outlined(alpha, described, _asked(self.drawn_session, described))
+        if not described.heard:
+            return alpha
+        answer, smoothing = beside(
+            partial(_asked, self.ort_session, described),
             partial(_smoothing, guide, described),
             self.threads,
         )
-        return corrected(alpha, described, answer[:, 0], smoothing)
+        return corrected(alpha, described, answer, smoothing)
 
     def warm_up(self) -> None:
         """Run once, so that the first real picture is as fast as the rest."""
-        self.ort_session.run(["correction"], {"clues": np.zeros((1, CLUES), np.float32)})
+        nothing = np.zeros((1, CLUES), np.float32)
+        self.ort_session.run(["correction"], {"clues": nothing})
+        if self.drawn_session is not None:
+            self.drawn_session.run(["correction"], {"clues": nothing})
+
+
+def _asked(ort_session: Any, described: Described) -> Plane:
+    """Return a network's correction of each pixel."""
+    (answer,) = ort_session.run(["correction"], {"clues": described.clues})
+    return np.asarray(answer[:, 0])
+
+
+def outlined(alpha: Plane, described: Described, correction: Plane) -> Plane:
+    """Return alpha plus the correction as it is, since a drawn edge may step where colours do not."""
+    mended = alpha.copy()
+    mended.reshape(-1)[described.pixels] += correction * np.float32(described.drawn)
+    return np.asarray(np.clip(mended, 0, 1))
 
 
 def corrected(
