@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from core.drawn import drawn
 from core.parallel import beside
 
 Plane = NDArray[Any]
@@ -47,13 +48,7 @@ SHARP, SHARP_FROM, SHARP_TO = 0.46, 0.10, 0.14
 """Slope of a mask per pixel that is sharp (an ideal edge has 0.5); share of the pixels in doubt
 that have it from which, and beyond which not at all, a network's answer may be mended.
 
-u2netp's masks have shares of 0.00 to 0.09, those thresholded from the truth 0.11 and more.
-"""
-FLAT, DRAWN_FROM, DRAWN_TO = 1e-5, 0.35, 0.55
-"""How near to 0 or 1 a mask is flat; share of the pixels in doubt where it is, from which, and
-beyond which wholly, the mask counts as drawn.
-
-What was drawn is flat right beside its edge; what a network answers falls off for long.
+u2netp's masks have shares of 0.00 to 0.09. What was drawn (core/drawn.py) is not asked about this.
 """
 
 
@@ -96,13 +91,13 @@ def describe(
         No pixels where nothing is in doubt, or where the mask is not to be mended.
     """
     doubt = _in_doubt(coarse, alpha)
-    drawn = _drawn(coarse, doubt)
-    heard = _heard(coarse, doubt) * (1 - drawn)
-    if heard == drawn == 0:
+    outlined = drawn(coarse, doubt)
+    heard = _heard(coarse, doubt) * (1 - outlined)
+    if heard == outlined == 0:
         doubt[:] = False
     pixels, frame = np.flatnonzero(doubt), _frame_around(doubt, margin_px)
     if not pixels.size:
-        return Described(pixels, np.empty((0, CLUES), np.float32), heard, drawn, frame)
+        return Described(pixels, np.empty((0, CLUES), np.float32), heard, outlined, frame)
     whole = _Whole.of(guide, coarse, alpha)
     part = _Part.of(guide, [coarse, alpha], [whole.subject, whole.behind, _marked(doubt)], frame)
     posterior = whole.odds.take(_levels(part.guide))
@@ -116,7 +111,7 @@ def describe(
         *whole.errs,
         np.abs(here[:, COARSE] - 0.5).mean(),
     )
-    return Described(pixels, clues, heard, drawn, frame)
+    return Described(pixels, clues, heard, outlined, frame)
 
 
 ALPHA, COARSE, BETWEEN, AGAINST = 0, 1, 6, 7
@@ -150,13 +145,6 @@ def _heard(coarse: Plane, doubt: NDArray[np.bool_]) -> float:
     steep = cv2.blur(cv2.dilate(slope_of(coarse), _square(2)), (5, 5))
     share = float((steep[doubt] > SHARP).mean()) if doubt.any() else 0.0
     return float(np.clip((SHARP_TO - share) / (SHARP_TO - SHARP_FROM), 0, 1))
-
-
-def _drawn(coarse: Plane, doubt: NDArray[np.bool_]) -> float:
-    """Return how surely a mask was drawn, and is not what a network answered: 0..1."""
-    flat = (np.abs(coarse - np.float32(0.5)) > 0.5 - FLAT) & doubt
-    share = np.count_nonzero(flat) / max(1, np.count_nonzero(doubt))
-    return float(np.clip((share - DRAWN_FROM) / (DRAWN_TO - DRAWN_FROM), 0, 1))
 
 
 def _in_doubt(coarse: Plane, alpha: Plane) -> NDArray[np.bool_]:

@@ -79,7 +79,7 @@ def _asked(ort_session: Any, described: Described) -> Plane:
 
 
 def outlined(alpha: Plane, described: Described, correction: Plane) -> Plane:
-    """Return alpha plus the correction as it is, since a drawn edge may step where colours do not."""
+    """Return alpha plus the correction as it is: a drawn edge may step where colours do not."""
     mended = alpha.copy()
     mended.reshape(-1)[described.pixels] += correction * np.float32(described.drawn)
     return np.asarray(np.clip(mended, 0, 1))
