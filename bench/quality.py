@@ -87,7 +87,7 @@ def ours(
     matte = solve(image, mask, seen=seen, edge=edge_network())
     alpha = scale_up(matte, image)
     colours = coarse_colours(image if seen is None else seen, matte.alpha, image.shape)
-    return np.dstack([decontaminate(image, alpha, colours=colours), alpha])
+    return np.dstack([decontaminate(image, alpha, colours), alpha])
 
 
 def oracle_mask(alpha: Plane) -> NDArray[np.float32]:

@@ -1,14 +1,11 @@
 """Walking over the narrow part of a picture where the edge is, tile by tile."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from core.parallel import at_once
 
 TILE_PX = 64
 TILE_WIDTH_PX = 32
@@ -19,24 +16,25 @@ HALVED_FROM = 4
 Tile = tuple[slice, slice]
 
 
-def each_strip(work: Callable[[slice], None], height_px: int, threads: int) -> None:
-    """Call `work` with strips of `TILE_PX` rows, shared by `threads`; each writes its own rows."""
-    strips = (slice(top, min(height_px, top + TILE_PX)) for top in range(0, height_px, TILE_PX))
-    at_once([partial(work, rows) for rows in strips], threads)
+def strips(height_px: int) -> Iterator[slice]:
+    """Cut so many rows into strips of `TILE_PX`."""
+    return (slice(top, min(height_px, top + TILE_PX)) for top in range(0, height_px, TILE_PX))
 
 
-def band_tiles(columns: NDArray[Any], rows: slice) -> Iterator[Tile]:
+def band_tiles(columns: NDArray[Any], rows: slice, first_px: int = 0) -> Iterator[Tile]:
     """Yield the tiles of a strip, merged along it, that hold every column marked above 0.
 
     Args:
         columns: (W,), above 0 where any of the strip's rows is wanted.
         rows: where the strip lies in the picture.
+        first_px: and where its first column does.
     """
     width_px = columns.size
     held = np.maximum.reduceat(columns, np.arange(0, width_px, TILE_WIDTH_PX)) > 0
     edges = np.flatnonzero(np.diff(np.concatenate([[False], held, [False]]).astype(np.int8)))
     for first, last in zip(edges[::2], edges[1::2], strict=True):
-        yield rows, slice(int(first) * TILE_WIDTH_PX, min(width_px, int(last) * TILE_WIDTH_PX))
+        left, right = int(first) * TILE_WIDTH_PX, min(width_px, int(last) * TILE_WIDTH_PX)
+        yield rows, slice(first_px + left, first_px + right)
 
 
 def reduced(plane: NDArray[Any], size_px: tuple[int, int]) -> NDArray[Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.blend import OPAQUE, blend, blend_translucent
+from core.decontaminate import Foreground
 from core.errors import InvalidOptionError
 from core.header import ImageLimits
 from core.options import Colour, CutoutOptions, parse_colour, parse_margin
@@ -26,11 +27,11 @@ class Layers:
     """What a file holds.
 
     Attributes:
-        colour: (H, W, 3) uint8; None where only alpha was asked for.
+        colour: (H, W, 3) uint8, or what makes them when asked; None where only alpha was asked for.
         alpha: (H, W) uint8; None where a background made the result opaque.
     """
 
-    colour: Plane | None
+    colour: Plane | Foreground | None
     alpha: Plane | None
 
     @property
@@ -43,7 +44,7 @@ class Layers:
 
 
 def compose(
-    foreground: Plane,
+    foreground: Foreground | Plane,
     alpha: Plane,
     options: CutoutOptions,
     background: Plane | None,
@@ -52,7 +53,7 @@ def compose(
     """Crop, lay the background under it, and watermark, as `options` say.
 
     Args:
-        foreground: (H, W, 3) uint8.
+        foreground: (H, W, 3) uint8, or what makes them when asked.
         alpha: (H, W) uint8.
         options: what is wanted.
         background: (h, w, 3) uint8, `options.bg_image` decoded.
@@ -61,6 +62,24 @@ def compose(
     Raises:
         InvalidOptionError: the margin would.
     """
+    if _shows_all(options):
+        return Layers(foreground, alpha)
+    return _changed(foreground[:], alpha, options, background, limits)
+
+
+def _shows_all(options: CutoutOptions) -> bool:
+    """Say whether the result is the subject as it is: then its colours can wait until written."""
+    changes = (options.crop, options.bg_color, options.watermark, options.channels == "alpha")
+    return options.format == "png" and options.bg_image is None and not any(changes)
+
+
+def _changed(
+    foreground: Plane,
+    alpha: Plane,
+    options: CutoutOptions,
+    background: Plane | None,
+    limits: ImageLimits,
+) -> Layers:
     if options.crop:
         foreground, alpha = crop_to_subject(foreground, alpha, options.crop_margin, limits)
     layers = Layers(foreground, alpha)
@@ -72,7 +91,7 @@ def compose(
     elif options.bg_color is not None:
         layers = _on_colour(foreground, alpha, parse_colour(options.bg_color))
     if options.format == "jpg" and layers.colour is not None and layers.alpha is not None:
-        layers = _on_colour(layers.colour, layers.alpha, WHITE)
+        layers = _on_colour(layers.colour[:], layers.alpha, WHITE)
     return watermark(layers) if options.watermark else layers
 
 
@@ -149,5 +168,5 @@ def watermark(layers: Layers) -> Layers:
     if layers.colour is None:
         matte = np.asarray(layers.alpha)
         return replace(layers, alpha=np.where(mark, matte ^ HALF, matte))
-    written = blend(ink, mark, layers.colour)
+    written = blend(ink, mark, layers.colour[:])
     return Layers(written, None if layers.alpha is None else np.maximum(layers.alpha, mark))

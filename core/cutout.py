@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from core.decontaminate import Foreground
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What was cut out of a picture, before it is shown in one way or another.
 
     Attributes:
-        foreground: (H, W, 3) uint8, the source's own pixels where alpha is 255.
+        foreground: (H, W, 3) uint8, the source's own pixels where alpha is 255; or what makes
+            them when asked.
         alpha: (H, W) uint8.
     """
 
-    foreground: NDArray[np.uint8]
+    foreground: Foreground | NDArray[np.uint8]
     alpha: NDArray[np.uint8]
     confidence: float
     reasons: tuple[str, ...]

@@ -6,13 +6,16 @@ made to explain the picture pixel by pixel and smoothed along the subject at ful
 fusion, Forte 2021). Where alpha is 0 the colour is bled outward, so that a resize shows no rim.
 """
 
+from collections.abc import Iterator
+from itertools import pairwise
+from threading import Condition, Lock
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from core.band import Tile, band_tiles, each_strip, reduced, scaled_up, widened
+from core.band import TILE_WIDTH_PX, Tile, band_tiles, reduced, scaled_up, strips, widened
 
 Alpha = NDArray[np.uint8]
 Image = NDArray[np.uint8]
@@ -33,56 +36,100 @@ EDGE_SMOOTHNESS = 0.1
 FUSION_RADIUS_PX = 2
 FUSION_PIXELS_MAX = 3_000_000
 """A larger picture has pixels to spare along its edge: the coarse estimate is smooth enough."""
+SOLID, EDGE, NOTHING = range(3)
+"""Kinds of a run of columns."""
+FAILED = -1
 BLEED_PX = 8
 """How far foreground colour goes on under alpha 0; past it the colour is black: it packs well."""
 
 
-def decontaminate(
-    image: Image,
-    alpha: Alpha,
-    *,
-    colours: Colours | None = None,
-    may_overwrite: bool = False,
-    threads: int = 1,
-) -> Image:
-    """Estimate the foreground F of `image` = alpha F + (1 - alpha) B.
+class Foreground:
+    """Foreground colours of a picture, estimated from the top down once somebody asks for rows.
 
-    Args:
-        image: (H, W, 3) uint8 sRGB.
-        alpha: (H, W) uint8, 0..255.
-        colours: `coarse_colours` of both, if they are known.
-        may_overwrite: nobody else needs `image`: where it can be, the estimate is written into it,
-            which spares a large picture a second copy.
-        threads: how many share the picture's rows; the result does not depend on it.
-
-    Returns:
-        (H, W, 3) uint8: the source exactly where alpha is 255, the estimate where it is between,
-        bled colour up to `BLEED_PX` outside, 0 beyond.
+    Whoever asks first estimates all of them; other threads may meanwhile write what is done to a
+    file. To share the estimating itself does not pay: it is many short steps, and threads would
+    mostly wait for each other.
     """
-    if not alpha.any():
-        return np.zeros(image.shape, np.uint8)
-    if alpha.min() == OPAQUE:
-        return image.copy()
-    coarse = coarse_colours(image, alpha, alpha.shape) if colours is None else colours
-    is_in_place = may_overwrite and image.flags.writeable and not _is_fused(alpha)
-    foreground = image if is_in_place else np.empty(image.shape, np.uint8)
 
-    def fill(rows: slice) -> None:
-        near = _bled(alpha, rows)
-        if near is None:
-            foreground[rows] = 0
-            return
-        above = cv2.threshold(alpha[rows], OPAQUE - 1, OPAQUE, cv2.THRESH_BINARY)[1]
-        opaque = np.asarray(above, np.uint8)
-        wanted = near & ~opaque
-        tiles = list(band_tiles(wanted.max(0), rows))
-        estimates = [_estimate_tile(image, alpha, coarse, tile) for tile in tiles]
-        cv2.bitwise_and(image[rows], _thrice(opaque), dst=foreground[rows])
-        for tile, estimate in zip(tiles, estimates, strict=True):
-            cv2.copyTo(estimate, wanted[:, tile[1]], foreground[tile])
+    def __init__(
+        self,
+        image: Image,
+        alpha: Alpha,
+        colours: Colours | None = None,
+        *,
+        may_overwrite: bool = False,
+    ) -> None:
+        """Take what is to be explained: `image` = alpha F + (1 - alpha) B.
 
-    each_strip(fill, alpha.shape[0], threads)
-    return foreground
+        Args:
+            image: (H, W, 3) uint8 sRGB.
+            alpha: (H, W) uint8, 0..255.
+            colours: `coarse_colours` of both, if they are known.
+            may_overwrite: nobody else needs `image`: where it can be, the estimate is written into
+                it, which spares a large picture a second copy.
+        """
+        self.shape = image.shape
+        self._image, self._alpha = image, alpha
+        self._coarse = coarse_colours(image, alpha, image.shape) if colours is None else colours
+        is_in_place = may_overwrite and image.flags.writeable and not _is_fused(alpha)
+        self._estimate = image if is_in_place else np.empty(image.shape, np.uint8)
+        self._first = Lock()
+        self._done_px, self._progress = 0, Condition()
+
+    def __getitem__(self, rows: slice) -> Image:
+        """Return F of some rows, (n, W, 3) uint8, as soon as they are estimated.
+
+        It is the source exactly where alpha is 255, the estimate where it is between, bled colour
+        up to `BLEED_PX` outside, 0 beyond.
+
+        Raises:
+            RuntimeError: another thread failed to estimate them.
+        """
+        if self._first.acquire(blocking=False):  # and never released
+            self._estimate_all()
+        last = rows.indices(self.shape[0])[1]
+        with self._progress:
+            self._progress.wait_for(lambda: self._done_px == FAILED or self._done_px >= last)
+        if self._done_px == FAILED:
+            raise RuntimeError("the foreground could not be estimated")
+        return self._estimate[rows]
+
+    def _estimate_all(self) -> None:
+        try:
+            for rows in strips(self.shape[0]):
+                self._fill(rows)
+                self._tell(rows.stop)
+        except BaseException:
+            self._tell(FAILED)
+            raise
+
+    def _tell(self, done_px: int) -> None:
+        with self._progress:
+            self._done_px = done_px
+            self._progress.notify_all()
+
+    def _fill(self, rows: slice) -> None:
+        image, alpha, target = self._image, self._alpha, self._estimate
+        for kind, columns in _runs(alpha, rows):
+            part = (rows, columns)
+            if kind == EDGE:
+                wanted = _wanted(alpha, part)
+                across = list(band_tiles(wanted.max(0), rows, columns.start))
+                estimates = [_estimate_tile(image, alpha, self._coarse, tile) for tile in across]
+                opaque = cv2.threshold(alpha[part], OPAQUE - 1, OPAQUE, cv2.THRESH_BINARY)[1]
+                target[part] = cv2.bitwise_and(image[part], _thrice(np.asarray(opaque)))
+                for tile, estimate in zip(across, estimates, strict=True):
+                    within = slice(tile[1].start - columns.start, tile[1].stop - columns.start)
+                    cv2.copyTo(estimate, wanted[:, within], target[tile])
+            elif kind == NOTHING:
+                target[part] = 0
+            elif target is not image:
+                target[part] = image[part]
+
+
+def decontaminate(image: Image, alpha: Alpha, colours: Colours | None = None) -> Image:
+    """Return the whole of a `Foreground`, (H, W, 3) uint8."""
+    return Foreground(image, alpha, colours)[:]
 
 
 def _is_fused(alpha: Alpha) -> bool:
@@ -90,15 +137,28 @@ def _is_fused(alpha: Alpha) -> bool:
     return alpha.size <= FUSION_PIXELS_MAX
 
 
-def _bled(alpha: Alpha, rows: slice) -> Alpha | None:
-    """Return the highest alpha within `BLEED_PX`, in a strip of rows; None where all are 0."""
+def _runs(alpha: Alpha, rows: slice) -> Iterator[tuple[int, slice]]:
+    """Cut a strip into runs of columns: all opaque, nothing near, or some of the edge."""
     first = max(0, rows.start - BLEED_PX)
-    around = alpha[first : rows.stop + BLEED_PX]
-    if not around.any():
-        return None
+    highest = alpha[first : rows.stop + BLEED_PX].max(0)[None]
+    near = cv2.dilate(highest, np.ones((1, 2 * BLEED_PX + 1), np.uint8))[0]
+    starts = np.arange(0, alpha.shape[1], TILE_WIDTH_PX)
+    is_opaque = np.minimum.reduceat(alpha[rows].min(0), starts) == OPAQUE
+    is_near = np.maximum.reduceat(np.asarray(near), starts) > 0
+    kinds = np.where(is_opaque, SOLID, np.where(is_near, EDGE, NOTHING))
+    changes = np.flatnonzero(np.diff(kinds)) + 1
+    cuts = [0, *(int(starts[change]) for change in changes), alpha.shape[1]]
+    for kind, (left, right) in zip(kinds[[0, *changes]], pairwise(cuts), strict=True):
+        yield int(kind), slice(left, right)
+
+
+def _wanted(alpha: Alpha, part: Tile) -> Alpha:
+    """Return above 0 what is not opaque and within `BLEED_PX` of what is visible."""
+    size_px = (alpha.shape[0], alpha.shape[1])
+    wide, inner = widened(part, BLEED_PX, size_px)
     window = np.ones((2 * BLEED_PX + 1, 2 * BLEED_PX + 1), np.uint8)
-    bled = np.asarray(cv2.dilate(around, window), np.uint8)
-    return bled[rows.start - first : rows.stop - first]
+    near = np.asarray(cv2.dilate(alpha[wide], window), np.uint8)[inner]
+    return np.where(alpha[part] < OPAQUE, near, 0).astype(np.uint8)
 
 
 def coarse_colours(image: Image, alpha: Alpha, shape: tuple[int, ...]) -> Colours:

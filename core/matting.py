@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from core.band import band_tiles, each_strip, reduced, scaled_up
+from core.band import band_tiles, reduced, scaled_up, strips
 from core.clues import slope_of, with_ones
 from core.edge import MENDED_EDGE_PX, EdgeNetwork
 from core.guided import ColourModel, Plane, separability
@@ -93,7 +93,7 @@ def refine(  # noqa: PLR0913 - a picture and its mask, and what may be had besid
 ) -> tuple[Alpha, str]:
     """Return the alpha matte of `image`, (H, W) uint8, and the name of the method: both halves."""
     matte = solve(image, mask, seen=seen, edge=edge, deadline_s=deadline_s, threads=threads)
-    return scale_up(matte, image, threads), matte.method
+    return scale_up(matte, image), matte.method
 
 
 def solve(  # noqa: PLR0913 - as `refine`
@@ -248,7 +248,7 @@ def _undecided(alpha: Plane) -> NDArray[np.uint8]:
     return np.asarray(((high > LEVELS) & (low < 1 - LEVELS)).astype(np.uint8))
 
 
-def scale_up(matte: Matte, image: Image, threads: int = 1) -> Alpha:
+def scale_up(matte: Matte, image: Image) -> Alpha:
     """Return alpha, (H, W) uint8: decided as in the matte, else what its model makes of colours."""
     size_px = (image.shape[0], image.shape[1])
     if matte.method == "none":
@@ -264,15 +264,13 @@ def scale_up(matte: Matte, image: Image, threads: int = 1) -> Alpha:
     model = matte.coefficients * np.float32(GAIN / OPAQUE)
     alpha = np.empty(size_px, np.uint8)
 
-    def fill(rows: slice) -> None:
+    for rows in strips(size_px[0]):
         sources = from_rows[rows]
         np.take(decided, sources, axis=0, out=alpha[rows], mode="clip")
         columns = unknown[sources[0] : sources[-1] + 1].max(0)
         for tile in band_tiles(columns, rows):
             explained = _explain(image[tile], scaled_up(model, tile, size_px))
             cv2.copyTo(explained, unknown[:, tile[1]].take(sources, axis=0), alpha[tile])
-
-    each_strip(fill, size_px[0], threads)
     return alpha
 
 

@@ -14,7 +14,7 @@ from core.compose import SUBJECT_ALPHA_MIN, compose
 from core.confidence import LOW_RESOLUTION_PX, doubt_edge, judge
 from core.cutout import Cutout, Stages, Subject
 from core.decode import DecodedImage, decode
-from core.decontaminate import Colours, coarse_colours, decontaminate
+from core.decontaminate import Foreground, coarse_colours
 from core.encode import encode
 from core.errors import CoreError, InvalidOptionError, NoForegroundError
 from core.header import ImageLimits, inspect
@@ -123,28 +123,15 @@ def extract(
         confidence, reasons = judge(raw, mask, matte.alpha, edge_px, edge_doubts)
         if confidence < options.confidence_min:
             raise NoForegroundError(confidence, options.confidence_min)
-        alpha, colours = beside(
-            partial(scale_up, matte, region, segmenter.threads),
-            partial(_colours, shown, prediction, matte, options),
-            segmenter.threads,
-        )
-        alpha = place(alpha, box, shown.image.shape)
+        alpha = place(scale_up(matte, region), box, shown.image.shape)
         if shown.opacity is not None:
             alpha = transparency.join(alpha, shown.opacity, options.transparency)
         if alpha.max() < SUBJECT_ALPHA_MIN:  # nobody should get, and pay for, an empty picture
             raise NoForegroundError(confidence)
     with stages("decontaminate"):
-        if options.decontaminate:
-            foreground = decontaminate(
-                shown.image,
-                alpha,
-                colours=colours,
-                may_overwrite=shown.opacity is None,
-                threads=segmenter.threads,
-            )
-        else:
-            foreground = _hide(shown.image, alpha)
+        foreground = _foreground(shown, alpha, options, prediction, matte)
         if shown.opacity is not None:
+            foreground = foreground[:]
             transparency.restore_own_colours(foreground, decoded.image, alpha, shown.opacity)
     warnings = _warnings(alpha)
     return Subject(foreground, alpha, confidence, reasons, warnings, matte.method, segmenter.name)
@@ -169,13 +156,20 @@ def _matte(
     )
 
 
-def _colours(
-    shown: DecodedImage, prediction: Prediction, matte: Matte, options: CutoutOptions
-) -> Colours | None:
-    """Estimate colours from what is reduced already, where that is the whole picture."""
-    if not options.decontaminate or options.roi is not None or shown.opacity is not None:
-        return None
-    return coarse_colours(prediction.seen, matte.alpha, shown.image.shape)
+def _foreground(
+    shown: DecodedImage,
+    alpha: Plane,
+    options: CutoutOptions,
+    prediction: Prediction,
+    matte: Matte,
+) -> Foreground | Plane:
+    if not options.decontaminate:
+        return _hide(shown.image, alpha)
+    if options.roi is not None or shown.opacity is not None:
+        return Foreground(shown.image, alpha)
+    # What is reduced already shows the whole picture.
+    colours = coarse_colours(prediction.seen, matte.alpha, shown.image.shape)
+    return Foreground(shown.image, alpha, colours, may_overwrite=True)
 
 
 def render(

@@ -1,5 +1,7 @@
 """Spill leaves the soft pixels; everything else stays what it was."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from core.decontaminate import BLEED_PX, decontaminate
+from core.decontaminate import BLEED_PX, Foreground, decontaminate
+from core.parallel import at_once
 
 Colour = tuple[int, int, int]
 
@@ -102,14 +105,38 @@ def test_a_large_picture_is_treated_like_a_small_one() -> None:
 
 
 @pytest.mark.parametrize("size_px", [300, 2000])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_a_picture_that_may_be_overwritten_gets_the_same_colours(
-    size_px: int, threads: int
-) -> None:
+def test_a_picture_that_may_be_overwritten_gets_the_same_colours(size_px: int) -> None:
     alpha = soft_disc(size_px=size_px, blur_px=size_px / 170)
     image = mixed(alpha, (150, 110, 80), (0, 200, 0))
     kept = decontaminate(image.copy(), alpha)
 
-    foreground = decontaminate(image, alpha, may_overwrite=True, threads=threads)
+    foreground = Foreground(image, alpha, may_overwrite=True)
 
-    assert (foreground == kept).all()
+    assert (foreground[:] == kept).all()
+
+
+def test_rows_may_be_asked_for_from_several_threads() -> None:
+    alpha = soft_disc(size_px=2000, blur_px=12)
+    image = mixed(alpha, (150, 110, 80), (0, 200, 0))
+    expected = decontaminate(image, alpha)
+    foreground = Foreground(image, alpha, may_overwrite=True)
+    cuts = [slice(top, min(2000, top + 90)) for top in range(0, 2000, 90)]
+
+    parts = at_once([partial(foreground.__getitem__, rows) for rows in reversed(cuts)], threads=3)
+
+    assert (np.concatenate(parts[::-1]) == expected).all()
+
+
+def test_a_failure_to_estimate_reaches_everyone_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha = soft_disc(size_px=300, blur_px=2)
+    foreground = Foreground(mixed(alpha, (150, 110, 80), (0, 200, 0)), alpha)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("core.decontaminate._estimate_tile", fail)
+
+    with pytest.raises(MemoryError):
+        foreground[:10]  # all is estimated for whoever asks first
+    with pytest.raises(RuntimeError):
+        foreground[:10]

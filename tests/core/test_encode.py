@@ -33,8 +33,8 @@ def expected(layers: Layers) -> NDArray[np.uint8]:
     if layers.colour is None or layers.alpha is None:
         plane = layers.alpha if layers.colour is None else layers.colour
         assert plane is not None
-        return plane
-    return np.dstack([layers.colour, layers.alpha])
+        return plane[:]
+    return np.dstack([layers.colour[:], layers.alpha])
 
 
 @given(some_layers())
@@ -67,7 +67,7 @@ def test_a_webp_is_read_back_bit_for_bit(layers: Layers) -> None:
     if layers.colour is None:
         wanted = np.repeat(wanted[..., None], 3, axis=2)
     elif layers.alpha is not None and layers.alpha.min() == 255:
-        wanted = layers.colour  # libwebp drops an alpha that says nothing
+        wanted = layers.colour[:]  # libwebp drops an alpha that says nothing
     assert np.array_equal(pixels[..., : wanted.shape[2]], wanted)
 
 
