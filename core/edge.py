@@ -21,7 +21,7 @@ from core.parallel import beside
 
 MENDED_EDGE_PX: Final = 320
 """Long edge that the clues' windows are made for; larger solutions are left as they are."""
-SMOOTH_RADIUS_PX, SMOOTH_EPSILON = 2, 1e-3
+SMOOTH_STEP_PX, SMOOTH_RADIUS_STEPS, SMOOTH_EPSILON = 2, 2, 1e-3
 UNDECIDED_MAX = 0.18
 """A mask greyer than this found nothing for sure; 99 in 100 of those learned from are less so."""
 
@@ -101,4 +101,4 @@ def _smoothing(guide: NDArray[np.uint8], described: Described) -> ColourModel:
     wanted.reshape(-1)[described.pixels] = 1
     picture = with_ones(guide[described.frame])
     marked = np.ascontiguousarray(wanted[described.frame])
-    return ColourModel(picture, SMOOTH_RADIUS_PX, SMOOTH_EPSILON, marked)
+    return ColourModel(picture, SMOOTH_RADIUS_STEPS, SMOOTH_EPSILON, marked, SMOOTH_STEP_PX)

@@ -35,21 +35,35 @@ class ColourModel:
     """
 
     def __init__(
-        self, picture: Plane, radius_px: int, epsilon: float, wanted: NDArray[np.uint8]
+        self,
+        picture: Plane,
+        radius_px: int,
+        epsilon: float,
+        wanted: NDArray[np.uint8],
+        step_px: int = 1,
     ) -> None:
         """Gather the statistics.
 
         Args:
             picture: (h, w, 4) float32: red, green and blue, 0..1, and 1.
-            radius_px: windows are 2 radius_px + 1 wide.
+            radius_px: windows are 2 radius_px + 1 steps wide.
             epsilon: variance below which colour is held to be flat.
             wanted: (h, w), above 0 where answers are asked for.
+            step_px: from window to window. At every second pixel they cost half, and explain as
+                well (He, Sun 2015, "Fast guided filter").
         """
-        self._picture = picture
-        self._size = (2 * radius_px + 1, 2 * radius_px + 1)
+        self._step_px, self._size = step_px, (2 * radius_px + 1, 2 * radius_px + 1)
+        self._fill = tuple(-side % step_px for side in wanted.shape)
+        self._picture = picture = self._filled(picture)
+        high, wide = self._steps = picture.shape[0] // step_px, picture.shape[1] // step_px
         self.pixels = np.flatnonzero(wanted)
-        self._colours = _packed(picture, self.pixels)
-        self._windows = np.flatnonzero(cv2.dilate(wanted, np.ones(self._size, np.uint8)))
+        rows, columns = np.divmod(self.pixels, wanted.shape[1])
+        self._places = rows * picture.shape[1] + columns
+        self._centres = rows // step_px * wide + columns // step_px
+        self._colours = _packed(picture, self._places)
+        held = np.zeros((high, wide), np.uint8)
+        held.reshape(-1)[self._centres] = 1
+        self._windows = np.flatnonzero(cv2.dilate(held, np.ones(self._size, np.uint8)))
         means = _packed(self._average(picture), self._windows)
         self._means = means[:3]
         red, green, blue = cv2.split(picture)[:3]
@@ -62,17 +76,30 @@ class ColourModel:
         )
         covariances = _covariances([rr, rg, rb, gg, gb, bb], list(self._means), epsilon)
         self._inverse = _inverse_of(covariances)
-        self._planted, self._fitted = np.zeros_like(picture), np.zeros_like(picture)
+        self._planted = np.zeros_like(picture)
+        self._fitted = np.zeros((high, wide, 4), np.float32)
+
+    def _filled(self, plane: Plane) -> Plane:
+        """Repeat the last row and column where steps would not come out even."""
+        if not any(self._fill):
+            return plane
+        below, beside = self._fill
+        return np.asarray(cv2.copyMakeBorder(plane, 0, below, 0, beside, cv2.BORDER_REPLICATE))
 
     def _average(self, planes: Plane) -> Plane:
+        if self._step_px > 1:
+            planes = cv2.resize(planes, self._steps[::-1], interpolation=cv2.INTER_AREA)
+        return self._smoothed(planes)
+
+    def _smoothed(self, planes: Plane) -> Plane:
         return np.asarray(cv2.blur(planes, self._size, borderType=cv2.BORDER_REFLECT))
 
     def coefficients(self, target: Plane) -> Plane:
-        """Fit a whole plane: (h, w, 4) slopes for red, green, blue and the offset.
+        """Fit a whole plane: slopes for red, green, blue and the offset, (h, w, 4), one per step.
 
         Each is averaged over its windows, and right where it is wanted.
         """
-        return self._fit(cv2.multiply(self._picture, cv2.merge([target] * 4)))
+        return self._fit(cv2.multiply(self._picture, cv2.merge([self._filled(target)] * 4)))
 
     def filter(self, target: Plane) -> Plane:
         """Return the wanted pixels, (n,), of what the colours make of a whole plane."""
@@ -80,7 +107,7 @@ class ColourModel:
 
     def _filter_wanted(self, values: Plane) -> Plane:
         """Return the same for a plane that is 0 but for the wanted pixels, (n,)."""
-        _plant(self._planted, self.pixels, self._colours * values)
+        _plant(self._planted, self._places, self._colours * values)
         return self._explained(self._fit(self._planted))
 
     def _fit(self, products: Plane) -> Plane:
@@ -94,10 +121,10 @@ class ColourModel:
         for slope, own in zip(slopes, self._means, strict=True):
             fitted[3] -= slope * own
         _plant(self._fitted, self._windows, fitted)
-        return self._average(self._fitted)
+        return self._smoothed(self._fitted)
 
     def _explained(self, coefficients: Plane) -> Plane:
-        seen = _packed(coefficients, self.pixels)
+        seen = _packed(coefficients, self._centres)
         seen *= self._colours
         return np.asarray(seen.sum(0))
 

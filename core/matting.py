@@ -31,7 +31,8 @@ Mask = NDArray[np.float32]
 SOLVE_EDGE_PX = 320
 """Long edge at which the matte is solved for masks up to this size."""
 SOLVE_EDGE_PX_MAX = 640
-SOLVE_RADIUS_PX = 4
+SOLVE_STEP_PX, SOLVE_RADIUS_STEPS = 2, 2
+"""Windows of ten pixels, one for every second."""
 SOLVE_EPSILON = 3e-6
 SOLVE_STEPS_MAX = 12
 SPREAD_RADIUS_PX = 1
@@ -156,8 +157,9 @@ def _solve(
     if box is None:
         return alpha, "none"
     picture, near = with_ones(guide[box]), alpha[box].copy()
+    wanted = unknown[box].copy()
     model, trust = beside(
-        partial(ColourModel, picture, SOLVE_RADIUS_PX, SOLVE_EPSILON, unknown[box].copy()),
+        partial(ColourModel, picture, SOLVE_RADIUS_STEPS, SOLVE_EPSILON, wanted, SOLVE_STEP_PX),
         partial(_trust, cv2.split(picture)[:3], near, sharpness[box]),
         threads,
     )
