@@ -86,7 +86,7 @@ def ours(
 ) -> NDArray[np.uint8]:
     matte = solve(image, mask, seen=seen, edge=edge_network())
     alpha = scale_up(matte, image)
-    colours = coarse_colours(image if seen is None else seen, matte.alpha, image.shape)
+    colours = coarse_colours(matte.picture, matte.alpha, image.shape)
     return np.dstack([decontaminate(image, alpha, colours), alpha])
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 TILE_PX = 64
 TILE_WIDTH_PX = 32
 """Narrower than high: what lies beside the edge is cut off more closely, for no more calls."""
-HALVED_FROM = 4
+HALVED_FROM = 3
 """A plane so many times as large as what is wanted of it is halved first."""
 
 Tile = tuple[slice, slice]

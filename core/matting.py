@@ -69,6 +69,7 @@ class Matte:
     """A matte at the solving size, ready to be scaled up.
 
     Attributes:
+        picture: (h, w, 3) uint8, what it was solved on; of an `unrefined` one, what was seen.
         alpha: (h, w) uint8, 0..255.
         method: what made it: `learned` (solved and mended), `closed-form` (solved), `guided` (a
             single pass: the deadline left no time for more, or nothing was left to solve) or `none`
@@ -77,6 +78,7 @@ class Matte:
         coefficients: (h, w, 4) float32, the local colour model there.
     """
 
+    picture: Image
     alpha: Alpha
     method: str
     unknown: NDArray[np.uint8]
@@ -126,11 +128,11 @@ def solve(  # noqa: PLR0913 - as `refine`
     return _modelled(guide, alpha, method)
 
 
-def unrefined(mask: Mask) -> Matte:
+def unrefined(seen: Image, mask: Mask) -> Matte:
     """Return the mask itself, (h, w) float32, 0..1, as a matte that is scaled up as it is."""
     nothing = np.zeros(mask.shape, np.uint8)
     levels = np.rint(mask * OPAQUE).astype(np.uint8)
-    return Matte(levels, "none", nothing, np.zeros((*mask.shape, 4), np.float32))
+    return Matte(seen, levels, "none", nothing, np.zeros((*mask.shape, 4), np.float32))
 
 
 def _solving_size(image: Image, mask: Mask) -> tuple[int, int]:
@@ -180,7 +182,7 @@ def _modelled(guide: Image, alpha: Plane, method: str) -> Matte:
         model = ColourModel(with_ones(guide[box]), SPREAD_RADIUS_PX, SOLVE_EPSILON, reach)
         coefficients[box] = model.coefficients(alpha[box])
     levels = np.clip((alpha - LEVELS) * GAIN + 0.5, 0, OPAQUE).astype(np.uint8)
-    return Matte(levels, method, unknown, coefficients)
+    return Matte(guide, levels, method, unknown, coefficients)
 
 
 def _sure(coarse: Plane, band_px: int) -> NDArray[np.uint8]:

@@ -129,7 +129,7 @@ def extract(
         if alpha.max() < SUBJECT_ALPHA_MIN:  # nobody should get, and pay for, an empty picture
             raise NoForegroundError(confidence)
     with stages("decontaminate"):
-        foreground = _foreground(shown, alpha, options, prediction, matte)
+        foreground = _foreground(shown, alpha, options, matte)
         if shown.opacity is not None:
             foreground = foreground[:]
             transparency.restore_own_colours(foreground, decoded.image, alpha, shown.opacity)
@@ -145,7 +145,7 @@ def _matte(
     segmenter: Segmenter,
 ) -> Matte:
     if not options.refine:
-        return unrefined(prediction.mask)
+        return unrefined(prediction.seen, prediction.mask)
     return solve(
         region,
         prediction.mask,
@@ -160,7 +160,6 @@ def _foreground(
     shown: DecodedImage,
     alpha: Plane,
     options: CutoutOptions,
-    prediction: Prediction,
     matte: Matte,
 ) -> Foreground | Plane:
     if not options.decontaminate:
@@ -168,7 +167,7 @@ def _foreground(
     if options.roi is not None or shown.opacity is not None:
         return Foreground(shown.image, alpha)
     # What is reduced already shows the whole picture.
-    colours = coarse_colours(prediction.seen, matte.alpha, shown.image.shape)
+    colours = coarse_colours(matte.picture, matte.alpha, shown.image.shape)
     return Foreground(shown.image, alpha, colours, may_overwrite=True)
 
 
