@@ -6,6 +6,10 @@ from numpy.random import Generator
 
 from training.photos import Plane
 
+FAITHFUL_SHARE, SMOOTHED_SHARE, CLASSED_SHARE = 0.7, 0.5, 0.15
+"""Of drawn masks: those at a half of the truth; of the others, those without detail; and of all,
+those that are 0 or 1 at the network's size too."""
+
 
 def coarse_mask(rng: Generator, small: Plane) -> Plane:
     """Spoil the truth (0..1, at the network's size) as networks do."""
@@ -17,6 +21,21 @@ def coarse_mask(rng: Generator, small: Plane) -> Plane:
     else:  # almost right
         mask = cv2.GaussianBlur(_bent(rng, small, 0.25), (0, 0), rng.uniform(0.3, 0.8))
     return np.clip(mask, 0, 1).astype(np.float32)
+
+
+def drawn_mask(rng: Generator, alpha: Plane, side_px: int) -> Plane:
+    """Draw a hard outline from the truth (0..1, whole size), as people and class masks have it."""
+    kind = rng.random()
+    level, size_px = 0.5, (side_px, side_px)
+    if kind > FAITHFUL_SHARE:  # drawn otherwise than at a half: wider, narrower, smoother, askew
+        level = rng.uniform(0.25, 0.75)
+        alpha = _bent(rng, alpha, alpha.shape[0] / side_px * rng.choice([0.0, 0.3, 0.6]))
+        if rng.random() < SMOOTHED_SHARE:  # fine structure is not seen
+            spread_px = alpha.shape[0] / side_px * rng.uniform(0.5, 2.5)
+            alpha = cv2.GaussianBlur(alpha, (0, 0), spread_px)
+    hard = (alpha > level).astype(np.float32)
+    how = cv2.INTER_NEAREST if rng.random() < CLASSED_SHARE else cv2.INTER_AREA
+    return np.asarray(cv2.resize(hard, size_px, interpolation=how), np.float32)
 
 
 def _bent(rng: Generator, mask: Plane, bend_px: float) -> Plane:

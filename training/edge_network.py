@@ -3,10 +3,12 @@
 import torch
 from torch import nn
 
-from core.clues import CLUES
+from core.clues import ALPHA, CLUES, COARSE
 
 NOISE = 0.25
 """On each clue in training, in deviations."""
+BACK_AT_FIRST = -2.0
+"""The logit of how far to go back to a drawn mask, before anything is learned."""
 
 
 class EdgeNet(nn.Module):
@@ -38,3 +40,23 @@ class EdgeNet(nn.Module):
         if self.training:
             evened = evened + NOISE * torch.randn_like(evened)
         return self.head(self.layers(evened))
+
+
+class DrawnEdgeNet(EdgeNet):
+    """The same for drawn masks, which are right where they are sure.
+
+    It also answers how far to go back to the mask.
+    """
+
+    def __init__(self, widths: tuple[int, int, int] = (64, 64, 32)) -> None:
+        super().__init__(widths)
+        self.head = nn.Linear(widths[-1], 2)
+        nn.init.zeros_(self.head.weight)
+        with torch.no_grad():
+            self.head.bias.copy_(torch.tensor([BACK_AT_FIRST, 0.0]))
+
+    def forward(self, clues: torch.Tensor) -> torch.Tensor:
+        """Return (n, 1), to be added to the matte."""
+        answer = super().forward(clues)
+        to_mask = clues[:, COARSE : COARSE + 1] - clues[:, ALPHA : ALPHA + 1]
+        return torch.sigmoid(answer[:, :1]) * to_mask + answer[:, 1:]

@@ -38,8 +38,13 @@ def spread(image: Image, guide: NDArray[np.uint8], alpha: Plane) -> Plane:
     return matting.scale_up(matte, image).astype(np.float32) / 255
 
 
-def open_network(weights: Path, threads: int = 1) -> EdgeNetwork:
-    """Load a file of export.py."""
+def open_network(weights: Path, drawn: Path | None = None) -> EdgeNetwork:
+    """Load a file of export.py, and perhaps the one for drawn masks; without it these are left."""
+    of_drawn = None if drawn is None else _session(drawn)
+    return EdgeNetwork(_session(weights), drawn_session=of_drawn)
+
+
+def _session(weights: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    return EdgeNetwork(ort.InferenceSession(weights, options, providers=["CPUExecutionProvider"]))
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(weights, options, providers=["CPUExecutionProvider"])

@@ -16,7 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from core.segmenter import Segmenter, load_segmenter
-from training.coarse import coarse_mask
+from training.coarse import coarse_mask, drawn_mask
 from training.edge_run import solved
 from training.generate import compose, read_backgrounds
 from training.label import EDGE_PX, Teacher
@@ -33,8 +33,27 @@ OFF_MAX, TRIES = 0.08, 4
 """A mask further off than this (mean, 0..1) has lost the subject, and nothing is to be learned."""
 PRINTED_SHARE, BACKDROP_SHARE, BLURRED_SHARE = 0.35, 0.15, 0.15
 JOINED_SHARE, CLOSE_SHARE = 0.25, 0.3
+DRAWN_OF_TEACHER_SHARE = 0.12
+"""Of drawn masks: those that follow the teacher's outline, not the truth's."""
 HELD_OUT_EVERY = 16
 """Every so many things of the pool are never trained on, but validated with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How scenes are composed, and masked.
+
+    Attributes:
+        is_held_out: of things kept for validation.
+        is_drawn: the mask is drawn, not what a network answers.
+        alike: how seldom the background is one of the thing's own kind or colours: 1, or less.
+        lens_share: of pictures that a lens blurs.
+    """
+
+    is_held_out: bool = False
+    is_drawn: bool = False
+    alike: float = 1.0
+    lens_share: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,22 +179,22 @@ def _backdrop(rng: Generator, behind: Plane, colours: Plane) -> Plane:
 
 
 def composed(
-    rng: Generator, pools: Sequence[Pool], photos: Sequence[Image], *, is_held_out: bool = False
+    rng: Generator, pools: Sequence[Pool], photos: Sequence[Image], manner: Manner
 ) -> Scene:
     """Put things of the pools before a background; sometimes one of nearly their own colours."""
     size_px = int(rng.integers(*SCENE_PX))
-    colours, alpha = _placed(rng, pools, size_px, is_held_out=is_held_out)
+    colours, alpha = _placed(rng, pools, size_px, is_held_out=manner.is_held_out)
     if rng.random() < JOINED_SHARE:
-        second = _placed(rng, pools, size_px, is_held_out=is_held_out)
+        second = _placed(rng, pools, size_px, is_held_out=manner.is_held_out)
         colours, alpha = _joined((colours, alpha), second)
     behind = background(rng, size_px, photos)
     if rng.random() < BLURRED_SHARE:
         behind = cv2.GaussianBlur(behind, (0, 0), rng.uniform(4, 0.05 * size_px))
     if rng.random() < BACKDROP_SHARE:
         behind = _backdrop(rng, behind, colours)
-    kind = rng.random()
+    kind = rng.random() * manner.alike
     if kind < 0.12:
-        other, seen = _placed(rng, pools, size_px, is_held_out=is_held_out)
+        other, seen = _placed(rng, pools, size_px, is_held_out=manner.is_held_out)
         behind = compose(other, seen, behind).astype(np.float32)
     elif kind < 0.24:
         behind = _like(rng, behind, colours, alpha)
@@ -187,7 +206,7 @@ def composed(
     if rng.random() < PRINTED_SHARE:
         colours = _printed(rng, colours, alpha, behind)
     image: Plane = compose(colours, alpha, behind)
-    if rng.random() < 0.6:  # a lens blurs picture and truth alike
+    if rng.random() < manner.lens_share:  # a lens blurs picture and truth alike
         spread = float(np.exp(rng.uniform(-1.1, 0.9)))
         image, alpha = (np.asarray(cv2.GaussianBlur(p, (0, 0), spread)) for p in (image, alpha))
     return Scene(_developed(rng, image), alpha)
@@ -212,6 +231,20 @@ def mask_of(
     return None
 
 
+def drawn_mask_of(rng: Generator, scene: Scene, teacher: Teacher | None) -> Plane | None:
+    """Return a mask drawn hard, along the truth's outline or the teacher's, or None as above."""
+    size_px = (EDGE_PX, EDGE_PX)
+    small = cv2.resize(scene.alpha, size_px, interpolation=cv2.INTER_AREA)
+    if teacher is not None and rng.random() < DRAWN_OF_TEACHER_SHARE:
+        guess = teacher.mask(scene.image)[0].astype(np.float32) / 255
+        whole = cv2.resize(guess, scene.alpha.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        hard = (whole > 0.5).astype(np.float32)
+        mask: Plane = cv2.resize(hard, size_px, interpolation=cv2.INTER_AREA)
+    else:
+        mask = drawn_mask(rng, scene.alpha, EDGE_PX)
+    return mask if np.abs(mask - small).mean() < OFF_MAX else None
+
+
 def example(scene: Scene, mask: Plane) -> NDArray[np.uint8]:
     """Return (6, 320, 320): see `PLANES`."""
     seen = solved(scene.image, mask.astype(np.float32))
@@ -227,6 +260,7 @@ def write(given: argparse.Namespace) -> None:
     pools, photos = [Pool.open(each) for each in given.pools], read_backgrounds(given.pack)
     teacher = Teacher(given.teacher, 1) if given.teacher is not None else None
     own = load_segmenter("cutout-lite", None)
+    manner = Manner(given.held_out, given.drawn, given.alike, given.lens)
     done_path = given.out.with_suffix(".done")
     done = int(done_path.read_text(encoding="utf-8")) if done_path.exists() else 0
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -236,8 +270,12 @@ def write(given: argparse.Namespace) -> None:
     for number in range(done, given.scenes):
         for attempt in range(100):
             rng = np.random.default_rng((given.seed, number, attempt))
-            scene = composed(rng, pools, photos, is_held_out=given.held_out)
-            mask = mask_of(rng, scene, teacher, own)
+            scene = composed(rng, pools, photos, manner)
+            mask = (
+                drawn_mask_of(rng, scene, teacher)
+                if manner.is_drawn
+                else mask_of(rng, scene, teacher, own)
+            )
             if mask is not None:
                 break
         else:
@@ -257,6 +295,9 @@ def main() -> None:
     arguments.add_argument("--teacher", type=Path, default=None, help="u2netp.onnx")
     arguments.add_argument("--scenes", type=int, default=1000)
     arguments.add_argument("--held-out", action="store_true", help="of things kept for validation")
+    arguments.add_argument("--drawn", action="store_true", help="masks drawn hard")
+    arguments.add_argument("--alike", type=float, default=1.0, help="less: more like grounds")
+    arguments.add_argument("--lens", type=float, default=0.6, help="share blurred by a lens")
     arguments.add_argument("--seed", type=int, default=1)
     given = arguments.parse_args()
     cv2.setNumThreads(1)

@@ -232,7 +232,8 @@ def evaluate_edge(given: argparse.Namespace) -> None:
     "no better" is the truth itself, brought to the solving size and scaled up from it: what a
     perfect network of this kind would reach.
     """
-    asked, network = Teacher(given.teacher, given.threads), edge_run.open_network(given.weights)
+    asked = Teacher(given.teacher, given.threads)
+    network = edge_run.open_network(given.weights, given.drawn)
     generated = [Case(each.name, each.image, each.alpha) for each in scenes()]
     groups = {"photographs": list(matted_cases(given.eval)), "generated": generated}
     figures: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
@@ -284,6 +285,7 @@ def main() -> None:
     arguments.add_argument("--teacher", type=Path, required=True, help="u2netp.onnx")
     arguments.add_argument("--store", type=Path, default=None, help="lite: from store.py")
     arguments.add_argument("--scenes", type=Path, default=None, help="edge: held out")
+    arguments.add_argument("--drawn", type=Path, default=None, help="edge: weights for drawn masks")
     arguments.add_argument("--out", type=Path, default=Path("sheets"), help="lite: contact sheets")
     arguments.add_argument("--threads", type=int, default=2)
     given = arguments.parse_args()

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from core.clues import CLUES
-from training.edge_network import EdgeNet
+from training.edge_network import DrawnEdgeNet, EdgeNet
 from training.lite_network import LiteNet
 from training.lite_samples import SEEN_PX
 
@@ -26,6 +26,7 @@ SMALL_COUNT = 64
 """Tensors of fewer numbers stay fp32: biases and shapes weigh nothing."""
 DIFFERENCE_MAX = 0.02
 BLOBS = 6
+NETWORKS: dict[str, type[nn.Module]] = {"edge": EdgeNet, "drawn": DrawnEdgeNet, "lite": LiteNet}
 ORIGIN = (
     "cutout-lite, Apache-2.0. Derived from u2netp (xuebinqin/U-2-Net, Apache-2.0, Copyright 2020 "
     "Xuebin Qin), changed in structure and trained on; docs/models/cutout-lite.md says how."
@@ -85,11 +86,12 @@ def middle(checkpoints: Sequence[Path]) -> dict[str, torch.Tensor]:
 
 def export(name: str, checkpoints: Sequence[Path], out: Path) -> float:
     """Write `out` and return its largest difference from the network itself."""
-    network: nn.Module = EdgeNet() if name == "edge" else LiteNet()
+    network = NETWORKS[name]()
     network.load_state_dict(middle(checkpoints))
-    delivered = (network if name == "edge" else Delivered(network)).eval()
-    given = torch.rand(512, CLUES) if name == "edge" else _picture()
-    source, answer = ("clues", "correction") if name == "edge" else ("input", "alpha")
+    is_edge = name != "lite"
+    delivered = (network if is_edge else Delivered(network)).eval()
+    given = torch.rand(512, CLUES) if is_edge else _picture()
+    source, answer = ("clues", "correction") if is_edge else ("input", "alpha")
     torch.onnx.export(
         delivered,
         (given,),
@@ -97,7 +99,7 @@ def export(name: str, checkpoints: Sequence[Path], out: Path) -> float:
         opset_version=OPSET,
         input_names=[source],
         output_names=[answer],
-        dynamic_axes={source: {0: "pixels"}, answer: {0: "pixels"}} if name == "edge" else None,
+        dynamic_axes={source: {0: "pixels"}, answer: {0: "pixels"}} if is_edge else None,
         dynamo=False,
     )
     if name == "lite":
@@ -113,7 +115,7 @@ def export(name: str, checkpoints: Sequence[Path], out: Path) -> float:
 def main() -> None:
     """Export."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("network", choices=["edge", "lite"])
+    arguments.add_argument("network", choices=list(NETWORKS))
     arguments.add_argument("checkpoints", type=Path, nargs="+", help="of several, their mean")
     arguments.add_argument("out", type=Path)
     given = arguments.parse_args()

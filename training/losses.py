@@ -3,12 +3,12 @@
 import torch
 from torch.nn import functional
 
-CARE = 1.0
+CARE, CARE_DRAWN = 1.0, 3.0
 RIGHT = 0.06
-"""Where the solver is this close, a network is to leave it: such pixels weigh 1 + CARE."""
+"""Where the solver is this close, a network is to leave it: such pixels weigh 1 + care."""
 
 
-def edge_loss(correction: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+def edge_loss(correction: torch.Tensor, told: torch.Tensor, care: float = CARE) -> torch.Tensor:
     """Error of the mended matte, of pixels `told` as (matte, truth, weight).
 
     Squares above all: the solver is right nearly everywhere, and under absolute errors alone a
@@ -16,7 +16,7 @@ def edge_loss(correction: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
     """
     matte, truth, weight = told.unbind(1)
     off = matte + correction[:, 0] - truth
-    weight = weight * (1 + CARE * ((matte - truth).abs() < RIGHT))
+    weight = weight * (1 + care * ((matte - truth).abs() < RIGHT))
     return (weight * (0.5 * off.abs() + 2 * off.square())).sum() / weight.sum()
 
 

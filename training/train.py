@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,12 +20,12 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training import warm_start
-from training.edge_network import EdgeNet
+from training.edge_network import DrawnEdgeNet, EdgeNet
 from training.edge_pixels import edge_batches
 from training.generate import read_backgrounds
 from training.lite_network import LiteNet
 from training.lite_samples import ANSWERED_PX, lite_batches
-from training.losses import edge_loss, lite_loss
+from training.losses import CARE_DRAWN, edge_loss, lite_loss
 from training.photos import Image, Plane
 
 CHECKPOINT_EVERY = 50
@@ -62,6 +63,11 @@ def _edge_network(given: argparse.Namespace) -> nn.Module:
     return EdgeNet()
 
 
+def _drawn_network(given: argparse.Namespace) -> nn.Module:
+    del given
+    return DrawnEdgeNet()
+
+
 def _lite_network(given: argparse.Namespace) -> nn.Module:
     network = LiteNet()
     warm_start.load(network, given.start)
@@ -70,6 +76,9 @@ def _lite_network(given: argparse.Namespace) -> nn.Module:
 
 RECIPES = {
     "edge": Recipe(_edge_network, edge_loss, _edge_batches, composes=False),
+    "drawn": Recipe(
+        _drawn_network, partial(edge_loss, care=CARE_DRAWN), _edge_batches, composes=False
+    ),
     "lite": Recipe(_lite_network, lite_loss, _lite_batches, composes=True),
 }
 
@@ -206,7 +215,7 @@ def parse() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("network", choices=sorted(RECIPES))
     arguments.add_argument("--pack", type=Path, required=True, help="the unpacked photos.tar")
-    arguments.add_argument("--pixels", type=Path, help="edge: from edge_pixels.py")
+    arguments.add_argument("--pixels", type=Path, help="edge, drawn: from edge_pixels.py")
     arguments.add_argument("--pool", type=Path, default=None, help="lite: from generate.py")
     arguments.add_argument("--store", type=Path, default=None, help="lite: from store.py")
     arguments.add_argument("--start", type=Path, default=None, help="lite: u2netp.onnx, always")
