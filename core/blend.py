@@ -12,9 +12,9 @@ OPAQUE: Final = 255
 STRIP_PIXELS: Final = 2**18
 
 
-def strips(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Cut the rows of (H, W, …) into strips of about `STRIP_PIXELS`."""
-    rows_px = max(1, STRIP_PIXELS // shape[1])
+def strips(shape: tuple[int, ...], count_min: int = 1) -> Iterator[slice]:
+    """Cut the rows of (H, W, …) into strips of about `STRIP_PIXELS`, or into at least so many."""
+    rows_px = max(1, min(STRIP_PIXELS // shape[1], shape[0] // count_min))
     for top in range(0, shape[0], rows_px):
         yield slice(top, min(shape[0], top + rows_px))
 

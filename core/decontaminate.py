@@ -75,6 +75,7 @@ class Foreground:
         self._estimate = image if is_in_place else np.empty(image.shape, np.uint8)
         self._first = Lock()
         self._done_px, self._progress = 0, Condition()
+        self._awaited: list[int] = []  # to wake a thread for nothing would cost the one that works
 
     def __getitem__(self, rows: slice) -> Image:
         """Return F of some rows, (n, W, 3) uint8, as soon as they are estimated.
@@ -89,7 +90,9 @@ class Foreground:
             self._estimate_all()
         last = rows.indices(self.shape[0])[1]
         with self._progress:
+            self._awaited.append(last)
             self._progress.wait_for(lambda: self._done_px == FAILED or self._done_px >= last)
+            self._awaited.remove(last)
         if self._done_px == FAILED:
             raise RuntimeError("the foreground could not be estimated")
         return self._estimate[rows]
@@ -106,7 +109,8 @@ class Foreground:
     def _tell(self, done_px: int) -> None:
         with self._progress:
             self._done_px = done_px
-            self._progress.notify_all()
+            if done_px == FAILED or any(done_px >= last for last in self._awaited):
+                self._progress.notify_all()
 
     def _fill(self, rows: slice) -> None:
         image, alpha, target = self._image, self._alpha, self._estimate

@@ -30,6 +30,8 @@ DEFLATE_LEVEL: Final = 1
 """isa-l's own 0..3: 2 and 3 save less than 1 % of the bytes."""
 RAW_DEFLATE: Final = -15
 ZLIB_HEADER: Final = b"\x78\x01"
+STRIPS_MIN: Final = 8
+"""So that a small picture too is written while its colours are still estimated."""
 ADLER_PRIME: Final = 65_521
 JPEG_QUALITY: Final = 92
 WEBP_EDGE_PX_MAX: Final = 16_383
@@ -69,7 +71,7 @@ def encode_png(layers: Layers, threads: int = 1) -> bytes:
     """
     width_px, height_px = layers.size_px
     colour_type = GREY if layers.colour is None else RGB if layers.alpha is None else RGBA
-    cuts = list(strips((height_px, width_px)))
+    cuts = list(strips((height_px, width_px), STRIPS_MIN))
 
     def deflate(rows: slice) -> Deflated:
         return _deflate(_filtered(layers, rows), is_last=rows.stop == height_px)
