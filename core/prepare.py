@@ -59,7 +59,7 @@ def prepare(image: NDArray[np.uint8], weights: Weights, threads: int = 1) -> Pla
 
     Source: `BaseSession.normalize` of rembg 2.0.86, whose numbers it keeps.
     """
-    return normalised(reduce(image, weights.input_px, threads), weights, threads)
+    return normalised(reduce(image, weights.input_px, threads), weights)
 
 
 def reduce(image: NDArray[np.uint8], side_px: int, threads: int) -> Reduced:
@@ -97,9 +97,9 @@ def _halved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return halved
 
 
-def normalised(reduced: Reduced, weights: Weights, threads: int) -> Plane:
+def normalised(reduced: Reduced, weights: Weights) -> Plane:
     """Scale a reduced picture to the network's square and normalise it."""
-    pixels = _lanczos(reduced, weights.input_px, threads)
+    pixels = _lanczos(reduced, weights.input_px)
     largest = float(pixels.max()) if weights.is_scaled_by_largest else BYTE_MAX
     std = np.array(weights.std)
     factor = (1 / (max(largest, ALMOST_NOTHING) * std)).astype(np.float32)
@@ -110,7 +110,7 @@ def normalised(reduced: Reduced, weights: Weights, threads: int) -> Plane:
     return planes
 
 
-def _lanczos(reduced: Reduced, side_px: int, threads: int) -> Plane:
+def _lanczos(reduced: Reduced, side_px: int) -> Plane:
     """Scale a reduced picture to a square; float32 of whole numbers, 0..255.
 
     Pillow rounds between its two passes, so their order counts: it begins with the columns of a
@@ -118,9 +118,7 @@ def _lanczos(reduced: Reduced, side_px: int, threads: int) -> Plane:
     """
     height_px, width_px = reduced.image.shape[:2]
     across, down = (
-        partial(
-            _filtered, bands=_bands(have_px, shown_px, side_px, reduced.halvings), threads=threads
-        )
+        partial(_filtered, bands=_bands(have_px, shown_px, side_px, reduced.halvings))
         for have_px, shown_px in zip((width_px, height_px), reduced.size_px, strict=True)
     )
     if height_px - side_px > max(0, 2 * (width_px - side_px)):
@@ -133,22 +131,19 @@ def _turned(pixels: NDArray[Number]) -> NDArray[Number]:
     return turned.reshape(pixels.shape[1], pixels.shape[0], 3)
 
 
-def _filtered(pixels: NDArray[Number], *, bands: tuple[Band, ...], threads: int) -> Plane:
-    """Make the rows of each band, and round them."""
+def _filtered(pixels: NDArray[Number], *, bands: tuple[Band, ...]) -> Plane:
+    """Make the rows of each band, and round them: on one thread, since its steps are short."""
     rows = pixels.reshape(len(pixels), -1)
     result = np.empty((bands[-1][0].stop, rows.shape[1]), np.float32)
-
-    def mix(columns: slice) -> None:
+    share_px = max(1, PRODUCT_ALONE_MAX // max(factors.size for _, _, factors in bands))
+    for start in range(0, rows.shape[1], share_px):
+        columns = slice(start, start + share_px)
         source, target = np.asarray(rows[:, columns], np.float32), result[:, columns]
         for made, needed, factors in bands:
             np.matmul(factors, source[needed], out=target[made])
         target += np.float32(0.5)
         np.floor(target, out=target)
         np.clip(target, 0, BYTE_MAX, out=target)
-
-    share_px = max(1, PRODUCT_ALONE_MAX // max(factors.size for _, _, factors in bands))
-    starts = range(0, rows.shape[1], share_px)
-    at_once([partial(mix, slice(start, start + share_px)) for start in starts], threads)
     return result.reshape(len(result), -1, 3)
 
 

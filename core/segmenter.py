@@ -76,7 +76,7 @@ class Segmenter:
         (wanted,) = self.ort_session.get_outputs()[:1]  # the others are side outputs of training
         (expected,) = self.ort_session.get_inputs()
         reduced = reduce(image, self.weights.input_px, self.threads)
-        network_input = normalised(reduced, self.weights, self.threads)
+        network_input = normalised(reduced, self.weights)
         (output,) = self.ort_session.run([wanted.name], {expected.name: network_input})
         width_px, height_px = reduced.size_px
         seen = reduced.image[: round(height_px), : round(width_px)]
