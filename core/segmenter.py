@@ -16,7 +16,7 @@ from core.graph import CPU, ONNXRUNTIME_LOGS_ERRORS_ONLY, rearranged
 from core.options import Clothes
 from core.parallel import keep_opencv_to_one_thread
 from core.prepare import normalised, reduce
-from core.weights import EDGE, EMBEDDED_FOLDER, WEIGHTS, Weights, find_weights
+from core.weights import EDGE, EDGE_DRAWN, EMBEDDED_FOLDER, WEIGHTS, Weights, find_weights
 
 RawAndMask = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -138,7 +138,7 @@ def load_segmenter(
     memory_bytes = round(len(contents) * RESIDENT_PER_FILE_BYTE) + weights.working_bytes
     if not weights.is_edge_mended:
         return Segmenter(weights, got, threads, memory_bytes, ort_session, None)
-    memory_bytes += EDGE.working_bytes
+    memory_bytes += max(EDGE.working_bytes, EDGE_DRAWN.working_bytes)  # one of them runs
     return Segmenter(weights, got, threads, memory_bytes, ort_session, load_edge(threads))
 
 
@@ -150,13 +150,16 @@ def _read(path: Path, weights: Weights) -> bytes:
 
 
 def load_edge(threads: int = 1) -> EdgeNetwork:
-    """Load cutout-edge, which ships with the project.
+    """Load cutout-edge and cutout-edge-drawn, which ship with the project.
 
     Raises:
-        WeightsCorruptError: the file has another checksum.
+        WeightsCorruptError: a file has another checksum.
     """
-    contents = _read(EMBEDDED_FOLDER / EDGE.file_name, EDGE)
-    return EdgeNetwork(_start_session(contents, threads, CPU)[0], threads)
+    of_soft, of_drawn = (
+        _start_session(_read(EMBEDDED_FOLDER / each.file_name, each), threads, CPU)[0]
+        for each in (EDGE, EDGE_DRAWN)
+    )
+    return EdgeNetwork(of_soft, threads, of_drawn)
 
 
 def _start_session(contents: bytes, threads: int, provider: str) -> tuple[Any, str]:

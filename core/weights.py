@@ -160,6 +160,18 @@ EDGE: Final = Weights(
     is_embedded=True,
 )
 """Runs after any of the models, on the solver's matte (core/edge.py); not asked for by name."""
+EDGE_DRAWN: Final = Weights(
+    name="cutout-edge-drawn",
+    input_px=320,
+    checksums=("069bad91befbdc3fe5a90af0293e221263ccaa75f6db521e7f498119249f9432",),
+    size_bytes=42_853,
+    working_bytes=16 * MIB,
+    licence="Apache-2.0",
+    source="this project",
+    good_for="Mending the edges of masks that were drawn hard",
+    is_embedded=True,
+)
+"""Runs in its place where the mask is 0 or 1 right beside its edge (core/drawn.py)."""
 WEIGHTS: Final[Mapping[str, Weights]] = MappingProxyType({row.name: row for row in _TABLE})
 AUTO: Final = "auto"
 BEST_FIRST: Final = ("isnet-general-use", "u2net", "u2netp", "silueta", "cutout-lite")

@@ -1,4 +1,4 @@
-"""The learned eye for edges: opens what the mask covers, leaves alone what was drawn sharply."""
+"""The learned eye for edges: opens what the mask covers, trusts more what was drawn sharply."""
 
 import time
 from dataclasses import replace
@@ -7,7 +7,6 @@ from hashlib import sha256
 
 import cv2
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,15 +14,15 @@ from hypothesis import strategies as st
 from core import matting
 from core.clues import CLUES, describe
 from core.edge import EdgeNetwork
-from core.weights import EDGE, EMBEDDED_FOLDER
+from core.segmenter import load_edge
+from core.weights import EDGE, EDGE_DRAWN, EMBEDDED_FOLDER, Weights
 
 SIDE_PX = 320
 
 
 @pytest.fixture(scope="module")
 def network() -> EdgeNetwork:
-    contents = (EMBEDDED_FOLDER / EDGE.file_name).read_bytes()
-    return EdgeNetwork(onnxruntime.InferenceSession(contents, providers=["CPUExecutionProvider"]))
+    return load_edge()
 
 
 def ring(hole_px: int) -> np.ndarray:
@@ -45,10 +44,11 @@ def soft(alpha: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(alpha, (0, 0), 3)
 
 
-def test_the_weights_that_ship_are_the_tables() -> None:
-    contents = (EMBEDDED_FOLDER / EDGE.file_name).read_bytes()
-    assert sha256(contents).hexdigest() in EDGE.checksums
-    assert len(contents) == EDGE.size_bytes <= 1_000_000
+@pytest.mark.parametrize("weights", [EDGE, EDGE_DRAWN], ids=lambda each: each.name)
+def test_the_weights_that_ship_are_the_tables(weights: Weights) -> None:
+    contents = (EMBEDDED_FOLDER / weights.file_name).read_bytes()
+    assert sha256(contents).hexdigest() in weights.checksums
+    assert len(contents) == weights.size_bytes <= 1_000_000
 
 
 def strands(seed: int, thick_px: int) -> np.ndarray:
@@ -82,10 +82,64 @@ def test_a_print_in_the_walls_own_colour_is_no_hole(network: EdgeNetwork) -> Non
     assert mended[140:180, 140:180].min() > 0.9
 
 
-def test_a_mask_drawn_sharply_is_left_alone(network: EdgeNetwork) -> None:
-    truth = ring(0)
-    sharp = (truth > 0.5).astype(np.float32)
-    assert np.array_equal(network.mend(picture(ring(9), 210, 60), sharp, sharp), sharp)
+def outlined(truth: np.ndarray) -> np.ndarray:
+    """Return the mask that somebody draws of it: 0 or 1, then reduced."""
+    large = cv2.resize(truth, (3 * SIDE_PX, 3 * SIDE_PX), interpolation=cv2.INTER_CUBIC)
+    hard = (large > 0.5).astype(np.float32)
+    return np.asarray(cv2.resize(hard, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA))
+
+
+def mottled(truth: np.ndarray, seed: int) -> np.ndarray:
+    """Return a picture whose subject and background are mottled in the same dark colours."""
+    rng = np.random.default_rng(seed)
+    blobs = rng.integers(20, 120, (2, 40, 40, 3)).astype(np.float32)
+    front, behind = (cv2.resize(each, (SIDE_PX, SIDE_PX)) for each in blobs)
+    mixed = behind + (front - behind) * truth[..., None]
+    return np.clip(mixed + rng.normal(0, 2, mixed.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_was_drawn_stays_solid_before_a_ground_of_its_own_colours(
+    network: EdgeNetwork, seed: int
+) -> None:
+    truth = strands(seed, 5)
+    image, mask = mottled(truth, seed), outlined(truth)
+    solved, _ = matting._solve(image, mask, matting._sharpness(mask, (SIDE_PX, SIDE_PX)), None)
+    mended = network.mend(image, mask, solved)
+    before, after = (np.abs(alpha - truth).mean() for alpha in (solved, mended))
+    assert after < 0.85 * before
+
+
+def test_a_print_inside_a_drawn_outline_is_no_hole(network: EdgeNetwork) -> None:
+    mask = outlined(ring(0))
+    mended = network.mend(picture(ring(9), 210, 60), mask, mask)
+    assert mended[140:180, 140:180].min() > 0.9
+
+
+def test_without_weights_for_it_a_mask_drawn_sharply_is_left_alone(network: EdgeNetwork) -> None:
+    sharp = (ring(0) > 0.5).astype(np.float32)
+    alone = replace(network, drawn_session=None)
+    assert np.array_equal(alone.mend(picture(ring(9), 210, 60), sharp, sharp), sharp)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_networks_soft_mask_is_mended_the_same_with_weights_for_drawn_ones_or_without(
+    network: EdgeNetwork, seed: int
+) -> None:
+    image, mask = picture(strands(seed, 2), 60, 210), soft(strands(seed, 2))
+    alone = replace(network, drawn_session=None)
+    assert np.array_equal(network.mend(image, mask, mask), alone.mend(image, mask, mask))
+
+
+def test_the_softer_a_drawn_mask_the_less_it_is_heard_as_one_without_a_leap() -> None:
+    truth = strands(5, 4)
+    image, hard = mottled(truth, 5), outlined(truth)
+    spreads = np.linspace(0.2, 2.2, 81)
+    masks = [cv2.GaussianBlur(hard, (0, 0), spread) for spread in spreads]
+    heard = [describe(image, mask, mask).drawn for mask in masks]
+    assert heard[0] == 1
+    assert heard[-1] == 0
+    assert max(np.abs(np.diff(heard))) < 0.3
 
 
 def test_a_mask_that_is_mostly_grey_is_left_alone(network: EdgeNetwork) -> None:
