@@ -50,6 +50,14 @@ def reduced(plane: NDArray[Any], size_px: tuple[int, int]) -> NDArray[Any]:
     return np.asarray(cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA))
 
 
+def shrunk(image: NDArray[np.uint8], edge_px: int) -> NDArray[np.uint8]:
+    """Return the picture with a long edge of at most `edge_px`."""
+    height_px, width_px = image.shape[:2]
+    scale = min(1.0, edge_px / max(height_px, width_px))
+    size_px = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
+    return np.asarray(reduced(image, size_px), np.uint8)
+
+
 def scaled_up(planes: NDArray[Any], tile: Tile, size_px: tuple[int, int]) -> NDArray[Any]:
     """Return the `tile` of what `planes` would be at `size_px` (height, width), and only that.
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from core.band import reduced
+from core.band import reduced, shrunk
 from core.guided import Plane, separability
 
 LOW_RESOLUTION_PX = 400
@@ -94,8 +94,8 @@ def doubt_edge(image: NDArray[np.uint8], mask: NDArray[np.float32]) -> dict[str,
     """
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     return {
-        "colour_collision": _is_inseparable(_shrunk(image, COLLISION_EDGE_PX), mask),
-        "motion_blur": _is_motion_blurred(_shrunk(grey, VIEW_EDGE_PX), mask),
+        "colour_collision": _is_inseparable(shrunk(image, COLLISION_EDGE_PX), mask),
+        "motion_blur": _is_motion_blurred(shrunk(grey, VIEW_EDGE_PX), mask),
     }
 
 
@@ -159,10 +159,3 @@ def _slope_energies(grey: Plane, mask: Plane) -> Plane:
     xx, yy, xy = (float(np.mean(each)) for each in (slope_x**2, slope_y**2, slope_x * slope_y))
     cosine, sine = np.cos(angles), np.sin(angles)
     return np.asarray(cosine**2 * xx + sine**2 * yy + 2 * cosine * sine * xy + GRAIN)
-
-
-def _shrunk(image: NDArray[np.uint8], edge_px: int) -> NDArray[np.uint8]:
-    height_px, width_px = image.shape[:2]
-    scale = min(1.0, edge_px / max(height_px, width_px))
-    size_px = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
-    return np.asarray(reduced(image, size_px), np.uint8)

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,11 +11,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from core.allocation import keep_small_blocks
+from core.band import shrunk
 from core.edge import EdgeNetwork
 from core.errors import InvalidOptionError, ProviderUnavailableError, WeightsCorruptError
 from core.graph import CPU, ONNXRUNTIME_LOGS_ERRORS_ONLY, rearranged
 from core.options import Clothes
-from core.parallel import keep_opencv_to_one_thread
+from core.parallel import beside, keep_opencv_to_one_thread
 from core.prepare import normalised, reduce
 from core.weights import EDGE, EDGE_DRAWN, EMBEDDED_FOLDER, WEIGHTS, Weights, find_weights
 
@@ -22,6 +24,8 @@ RawAndMask = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 HAZE: Final = (0.2, 0.8)
 """An opacity network leaves a grey haze; what is outside is none or all."""
+SEEN_EDGE_PX: Final = 640
+"""Enough for all that looks at the picture as a whole: nothing of it is solved at a larger size."""
 RESIDENT_PER_FILE_BYTE: Final = 1.5
 """onnxruntime keeps weights a second time, in the order its kernels like, for some layers."""
 
@@ -33,8 +37,8 @@ class Prediction:
     Attributes:
         raw: (n, n) float32, about 0..1, before any stretch: what confidence is judged on.
         mask: (n, n) float32, 0..1, what rembg's session of the same name makes of it.
-        seen: (h, w, 3) uint8, the picture as it was reduced on its way to the network; at the
-            right and lower border up to half a pixel may be missing, or there twice.
+        seen: (h, w, 3) uint8, the picture, its long edge at most `SEEN_EDGE_PX`; at the right and
+            lower border up to half a pixel may be missing, or there twice.
     """
 
     raw: NDArray[np.float32]
@@ -76,10 +80,14 @@ class Segmenter:
         (wanted,) = self.ort_session.get_outputs()[:1]  # the others are side outputs of training
         (expected,) = self.ort_session.get_inputs()
         reduced = reduce(image, self.weights.input_px, self.threads)
-        network_input = normalised(reduced, self.weights)
-        (output,) = self.ort_session.run([wanted.name], {expected.name: network_input})
         width_px, height_px = reduced.size_px
-        seen = reduced.image[: round(height_px), : round(width_px)]
+        shown = reduced.image[: round(height_px), : round(width_px)]
+        network_input, seen = beside(
+            partial(normalised, reduced, self.weights),
+            partial(shrunk, shown, SEEN_EDGE_PX),
+            self.threads,
+        )
+        (output,) = self.ort_session.run([wanted.name], {expected.name: network_input})
         if self.weights.classes:
             return Prediction(*_read_classes(output[0], self.weights.classes, clothes), seen)
         return Prediction(*_read_saliency(output[0, 0], self.weights), seen)
