@@ -90,7 +90,7 @@ def describe(
     Returns:
         No pixels where nothing is in doubt, or where the mask is not to be mended.
     """
-    doubt = _in_doubt(coarse, alpha)
+    doubt = in_doubt(coarse, alpha)
     outlined = drawn(coarse, doubt)
     heard = _heard(coarse, doubt) * (1 - outlined)
     if heard == outlined == 0:
@@ -147,7 +147,7 @@ def _heard(coarse: Plane, doubt: NDArray[np.bool_]) -> float:
     return float(np.clip((SHARP_TO - share) / (SHARP_TO - SHARP_FROM), 0, 1))
 
 
-def _in_doubt(coarse: Plane, alpha: Plane) -> NDArray[np.bool_]:
+def in_doubt(coarse: Plane, alpha: Plane) -> NDArray[np.bool_]:
     """Return where mask or matte is soft, and a little around.
 
     Elsewhere colour is not asked: what is printed on a shirt may well be in the wall's own colours.

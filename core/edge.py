@@ -15,12 +15,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clues import CLUES, Described, Plane, describe, with_ones
+from core.clues import CLUES, Described, Plane, describe, in_doubt, with_ones
+from core.drawn import drawn
 from core.guided import ColourModel
 from core.parallel import beside
 
 MENDED_EDGE_PX: Final = 320
-"""Long edge that the clues' windows are made for; larger solutions are left as they are."""
+"""Long edge that the clues' windows are made for; larger solutions of soft masks are left alone."""
 SMOOTH_STEP_PX, SMOOTH_RADIUS_STEPS, SMOOTH_EPSILON = 2, 2, 1e-3
 UNDECIDED_MAX = 0.18
 """A mask greyer than this found nothing for sure; 99 in 100 of those learned from are less so."""
@@ -39,6 +40,15 @@ class EdgeNetwork:
     ort_session: Any
     threads: int = 1
     drawn_session: Any = None
+
+    def is_for(self, coarse: Plane, alpha: Plane) -> bool:
+        """Whether a mask and the matte solved from it are of a size and a kind that is mended.
+
+        What was drawn is mended at any size: it was measured to gain at twice the size too.
+        """
+        if max(alpha.shape) <= MENDED_EDGE_PX:
+            return True
+        return self.drawn_session is not None and drawn(coarse, in_doubt(coarse, alpha)) == 1
 
     def mend(self, guide: NDArray[np.uint8], coarse: Plane, alpha: Plane) -> Plane:
         """Return the matte (h, w) float32, 0..1, corrected where the network sees a reason.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from core.band import band_tiles, reduced, scaled_up, strips
 from core.clues import slope_of, with_ones
-from core.edge import MENDED_EDGE_PX, EdgeNetwork
+from core.edge import EdgeNetwork
 from core.guided import ColourModel, Plane, separability
 from core.parallel import beside
 
@@ -122,7 +122,7 @@ def solve(  # noqa: PLR0913 - as `refine`
     guide = reduced(image if seen is None else seen, size_px)
     coarse = np.clip(cv2.resize(mask, size_px, interpolation=cv2.INTER_CUBIC), 0, 1)
     alpha, method = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s, threads)
-    if edge is not None and method == "closed-form" and max(size_px) <= MENDED_EDGE_PX:
+    if edge is not None and method == "closed-form" and edge.is_for(coarse, alpha):
         alpha, method = edge.mend(guide, coarse, alpha), "learned"
         _remove_specks(alpha)
     return _modelled(guide, alpha, method)
@@ -253,29 +253,57 @@ def _undecided(alpha: Plane) -> NDArray[np.uint8]:
 
 
 def scale_up(matte: Matte, image: Image) -> Alpha:
-    """Return alpha, (H, W) uint8: decided as in the matte, else what its model makes of colours."""
-    size_px = (image.shape[0], image.shape[1])
-    if matte.method == "none":
-        across = (size_px[1], size_px[0])
-        return np.asarray(cv2.resize(matte.alpha, across, interpolation=cv2.INTER_CUBIC))
-    from_rows, from_columns = (
-        np.minimum(np.arange(px) * (1 / (px / small_px)), small_px - 1).astype(np.intp)
-        for px, small_px in zip(size_px, matte.unknown.shape, strict=True)
-    )
-    halved = cv2.threshold(matte.alpha, OPAQUE // 2, OPAQUE, cv2.THRESH_BINARY)[1]
-    decided = np.asarray(halved, np.uint8).take(from_columns, axis=1)
-    unknown = matte.unknown.take(from_columns, axis=1)
-    model = matte.coefficients * np.float32(GAIN / OPAQUE)
-    alpha = np.empty(size_px, np.uint8)
+    """Return alpha at the size of `image`, (H, W) uint8."""
+    return FullSize(matte, image).whole()
 
-    for rows in strips(size_px[0]):
-        sources = from_rows[rows]
-        np.take(decided, sources, axis=0, out=alpha[rows], mode="clip")
-        columns = unknown[sources[0] : sources[-1] + 1].max(0)
+
+class FullSize:
+    """Alpha at the picture's size, made from the top down as far as it is needed; by one thread.
+
+    It is as in the matte where that is decided, else what its local model makes of the colours.
+
+    Attributes:
+        alpha: (H, W) uint8, 0..255, rows below those that were made undefined.
+    """
+
+    def __init__(self, matte: Matte, image: Image) -> None:
+        self._image, self._size_px = image, (image.shape[0], image.shape[1])
+        self._todo = strips(image.shape[0])
+        self._made_px = 0
+        if matte.method == "none":
+            across = (image.shape[1], image.shape[0])
+            enlarged = cv2.resize(matte.alpha, across, interpolation=cv2.INTER_CUBIC)
+            self.alpha, self._made_px = np.asarray(enlarged, np.uint8), image.shape[0]
+            return
+        self.alpha = np.empty(self._size_px, np.uint8)
+        self._from_rows, from_columns = (
+            np.minimum(np.arange(px) * (1 / (px / small_px)), small_px - 1).astype(np.intp)
+            for px, small_px in zip(self._size_px, matte.unknown.shape, strict=True)
+        )
+        halved = cv2.threshold(matte.alpha, OPAQUE // 2, OPAQUE, cv2.THRESH_BINARY)[1]
+        self._decided = np.asarray(halved, np.uint8).take(from_columns, axis=1)
+        self._unknown = matte.unknown.take(from_columns, axis=1)
+        self._model = matte.coefficients * np.float32(GAIN / OPAQUE)
+
+    def whole(self) -> Alpha:
+        self.up_to(self._size_px[0])
+        return self.alpha
+
+    def up_to(self, rows_px: int) -> None:
+        """Make all rows above this one, and perhaps some more."""
+        while self._made_px < min(rows_px, self._size_px[0]):
+            rows = next(self._todo)
+            self._fill(rows)
+            self._made_px = rows.stop
+
+    def _fill(self, rows: slice) -> None:
+        sources = self._from_rows[rows]
+        np.take(self._decided, sources, axis=0, out=self.alpha[rows], mode="clip")
+        columns = self._unknown[sources[0] : sources[-1] + 1].max(0)
         for tile in band_tiles(columns, rows):
-            explained = _explain(image[tile], scaled_up(model, tile, size_px))
-            cv2.copyTo(explained, unknown[:, tile[1]].take(sources, axis=0), alpha[tile])
-    return alpha
+            model = scaled_up(self._model, tile, self._size_px)
+            unknown = self._unknown[:, tile[1]].take(sources, axis=0)
+            cv2.copyTo(_explain(self._image[tile], model), unknown, self.alpha[tile])
 
 
 def _explain(colours: Image, model: NDArray[Any]) -> Alpha:

@@ -163,6 +163,18 @@ def test_a_refined_matte_says_that_it_was_mended(network: EdgeNetwork) -> None:
     assert np.abs(mended - truth).mean() < np.abs(plain - truth).mean()
 
 
+def test_a_class_mask_at_twice_the_size_is_mended_and_a_soft_one_of_that_size_is_not(
+    network: EdgeNetwork,
+) -> None:
+    truth = cv2.resize(strands(3, 4), (640, 640), interpolation=cv2.INTER_CUBIC)
+    image, classes = picture(truth, 60, 210), (truth > 0.5).astype(np.float32)
+    solved, _ = matting.refine(image, classes)
+    mended, method = matting.refine(image, classes, edge=network)
+    assert method == "learned"
+    assert np.abs(mended - 255 * truth).mean() < np.abs(solved - 255 * truth).mean()
+    assert matting.refine(image, soft(truth), edge=network)[1] == "closed-form"
+
+
 def test_past_its_deadline_a_matte_is_not_mended(network: EdgeNetwork) -> None:
     image, mask = picture(strands(3, 2), 60, 210), soft(strands(3, 2))
     _, method = matting.refine(image, mask, edge=network, deadline_s=time.monotonic() - 1)
