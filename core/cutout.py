@@ -18,7 +18,7 @@ class Subject:
     Attributes:
         foreground: (H, W, 3) uint8, the source's own pixels where alpha is 255; or what makes
             them when asked.
-        alpha: (H, W) uint8.
+        alpha: (H, W) uint8, made together with the foreground where that is still to be made.
     """
 
     foreground: Foreground | NDArray[np.uint8]

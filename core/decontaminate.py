@@ -6,7 +6,7 @@ made to explain the picture pixel by pixel and smoothed along the subject at ful
 fusion, Forte 2021). Where alpha is 0 the colour is bled outward, so that a resize shows no rim.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from threading import Condition, Lock
 from typing import Any
@@ -57,6 +57,7 @@ class Foreground:
         alpha: Alpha,
         colours: Colours | None = None,
         *,
+        make_alpha: Callable[[int], None] | None = None,
         may_overwrite: bool = False,
     ) -> None:
         """Take what is to be explained: `image` = alpha F + (1 - alpha) B.
@@ -65,11 +66,12 @@ class Foreground:
             image: (H, W, 3) uint8 sRGB.
             alpha: (H, W) uint8, 0..255.
             colours: `coarse_colours` of both, if they are known.
+            make_alpha: called with a row before alpha is read, up to there and no farther.
             may_overwrite: nobody else needs `image`: where it can be, the estimate is written into
                 it, which spares a large picture a second copy.
         """
         self.shape = image.shape
-        self._image, self._alpha = image, alpha
+        self._image, self._alpha, self._make_alpha = image, alpha, make_alpha
         self._coarse = coarse_colours(image, alpha, image.shape) if colours is None else colours
         is_in_place = may_overwrite and image.flags.writeable and not _is_fused(alpha)
         self._estimate = image if is_in_place else np.empty(image.shape, np.uint8)
@@ -100,6 +102,8 @@ class Foreground:
     def _estimate_all(self) -> None:
         try:
             for rows in strips(self.shape[0]):
+                if self._make_alpha is not None:
+                    self._make_alpha(rows.stop + BLEED_PX)
                 self._fill(rows)
                 self._tell(rows.stop)
         except BaseException:

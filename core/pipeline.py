@@ -13,12 +13,12 @@ from core import transparency
 from core.compose import SUBJECT_ALPHA_MIN, compose
 from core.confidence import LOW_RESOLUTION_PX, doubt_edge, judge
 from core.cutout import Cutout, Stages, Subject
-from core.decode import DecodedImage, decode
+from core.decode import decode
 from core.decontaminate import Foreground, coarse_colours
 from core.encode import encode
 from core.errors import CoreError, InvalidOptionError, NoForegroundError
 from core.header import ImageLimits, inspect
-from core.matting import Matte, scale_up, solve, unrefined
+from core.matting import FullSize, Matte, solve, unrefined
 from core.options import CutoutOptions
 from core.parallel import beside
 from core.roi import box_of, place
@@ -110,6 +110,7 @@ def extract(
         shown = transparency.settle(decoded, options.transparency)
         box = box_of(options.roi, shown.image.shape)
         region = np.ascontiguousarray(shown.image[box])
+        is_whole = options.roi is None and shown.opacity is None
     with stages("segment"):
         prediction = segmenter.segment(region, options.clothes)
     with stages("refine"):
@@ -123,13 +124,22 @@ def extract(
         confidence, reasons = judge(raw, mask, matte.alpha, edge_px, edge_doubts)
         if confidence < options.confidence_min:
             raise NoForegroundError(confidence, options.confidence_min)
-        alpha = place(scale_up(matte, region), box, shown.image.shape)
+        full = FullSize(matte, region)
+        # Of a whole picture alpha is made with the colours, row by row, while the file is written.
+        is_made_later = is_whole and options.decontaminate
+        alpha = full.alpha if is_made_later else place(full.whole(), box, shown.image.shape)
         if shown.opacity is not None:
             alpha = transparency.join(alpha, shown.opacity, options.transparency)
-        if alpha.max() < SUBJECT_ALPHA_MIN:  # nobody should get, and pay for, an empty picture
-            raise NoForegroundError(confidence)
     with stages("decontaminate"):
-        foreground = _foreground(shown, alpha, options, matte)
+        if is_made_later:
+            colours = coarse_colours(matte.picture, matte.alpha, shown.image.shape)
+            foreground: Foreground | Plane = Foreground(
+                shown.image, alpha, colours, make_alpha=full.up_to, may_overwrite=True
+            )
+        elif options.decontaminate:
+            foreground = Foreground(shown.image, alpha)
+        else:
+            foreground = _hide(shown.image, alpha)
         if shown.opacity is not None:
             foreground = foreground[:]
             transparency.restore_own_colours(foreground, decoded.image, alpha, shown.opacity)
@@ -156,21 +166,6 @@ def _matte(
     )
 
 
-def _foreground(
-    shown: DecodedImage,
-    alpha: Plane,
-    options: CutoutOptions,
-    matte: Matte,
-) -> Foreground | Plane:
-    if not options.decontaminate:
-        return _hide(shown.image, alpha)
-    if options.roi is not None or shown.opacity is not None:
-        return Foreground(shown.image, alpha)
-    # What is reduced already shows the whole picture.
-    colours = coarse_colours(matte.picture, matte.alpha, shown.image.shape)
-    return Foreground(shown.image, alpha, colours, may_overwrite=True)
-
-
 def render(
     subject: Subject,
     options: CutoutOptions,
@@ -184,6 +179,8 @@ def render(
         layers = compose(subject.foreground, subject.alpha, options, background, limits)
     with stages("encode"):
         encoded = encode(layers, options.format, threads)
+    if subject.alpha.max() < SUBJECT_ALPHA_MIN:  # nobody should get, and pay for, an empty picture
+        raise NoForegroundError(subject.confidence)
     width_px, height_px = layers.size_px
     return Cutout(
         image=encoded.content,
