@@ -17,7 +17,7 @@ from core.decontaminate import decontaminate
 from core.edge import EdgeNetwork
 from training import edge_run
 from training.generate import compose, foreground
-from training.label import Teacher
+from training.label import EDGE_PX, Teacher
 from training.photos import Image, Plane
 from training.shapes import CANVAS_PX
 from training.surfaces import background, shadowed
@@ -60,10 +60,16 @@ def on_magenta(colours: Image, alpha: Plane) -> Image:
     return compose(colours, alpha, np.full(colours.shape, MAGENTA, np.float32))
 
 
-def row(rng: Generator, kind: str, teacher: Teacher, network: EdgeNetwork) -> Row | None:
-    """Return one scene's row, or None where the mask has lost the subject."""
+def row(rng: Generator, kind: str, teacher: Teacher | None, network: EdgeNetwork) -> Row | None:
+    """Return one scene's row, or None where the mask has lost the subject.
+
+    Without a teacher the mask is drawn: the truth, cut at a half and reduced.
+    """
     image, truth, colours = generated(rng, kind)
-    mask = teacher.mask(image)[0].astype(np.float32) / 255
+    hard, size_px = (truth > 0.5).astype(np.float32), (EDGE_PX, EDGE_PX)
+    mask: Plane = cv2.resize(hard, size_px, interpolation=cv2.INTER_AREA)
+    if teacher is not None:
+        mask = teacher.mask(image)[0].astype(np.float32) / 255
     found = cv2.resize(mask, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
     if metrics.iou(found, truth) < FOUND_IOU:
         return None
@@ -93,11 +99,15 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("weights", type=Path, help="cutout-edge.onnx")
     arguments.add_argument("out", type=Path, help="sheet.jpg")
-    arguments.add_argument("--teacher", type=Path, required=True, help="u2netp.onnx")
+    arguments.add_argument("--teacher", type=Path, default=None, help="u2netp.onnx")
+    arguments.add_argument("--drawn", type=Path, default=None, help="or: its other weights")
     arguments.add_argument("--scenes", type=int, default=60)
     given = arguments.parse_args()
     cv2.setNumThreads(1)
-    teacher, network = Teacher(given.teacher, 1), edge_run.open_network(given.weights)
+    if (given.teacher is None) == (given.drawn is None):
+        arguments.error("either --teacher, for soft masks, or --drawn, for drawn ones")
+    teacher = None if given.teacher is None else Teacher(given.teacher, 1)
+    network = edge_run.open_network(given.weights, given.drawn)
     rows = []
     for number in range(given.scenes):
         rng, kind = np.random.default_rng((SEED, number)), KINDS[number % len(KINDS)]

@@ -86,7 +86,7 @@ def outlined(truth: np.ndarray) -> np.ndarray:
     """Return the mask that somebody draws of it: 0 or 1, then reduced."""
     large = cv2.resize(truth, (3 * SIDE_PX, 3 * SIDE_PX), interpolation=cv2.INTER_CUBIC)
     hard = (large > 0.5).astype(np.float32)
-    return np.asarray(cv2.resize(hard, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(hard, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def mottled(truth: np.ndarray, seed: int) -> np.ndarray:
@@ -94,7 +94,7 @@ def mottled(truth: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     blobs = rng.integers(20, 120, (2, 40, 40, 3)).astype(np.float32)
     front, behind = (cv2.resize(each, (SIDE_PX, SIDE_PX)) for each in blobs)
-    mixed = behind + (front - behind) * truth[..., None]
+    mixed: np.ndarray = behind + (front - behind) * truth[..., None]
     return np.clip(mixed + rng.normal(0, 2, mixed.shape), 0, 255).astype(np.uint8)
 
 

@@ -39,6 +39,10 @@ def work(slice_of_pack: Path, shared: Path, tmp_path_factory: pytest.TempPathFac
     asked = ("--teacher", teacher, "--scenes", 3)
     step("edge_scenes", slice_of_pack, folder / "pool", scenes, *asked)
     assert "3 scenes" in step("edge_pixels", scenes, "--out", folder / "pixels.npy")
+    hard = folder / "drawn.npy"
+    step("edge_scenes", slice_of_pack, folder / "pool", hard, *asked, "--drawn", "--lens", 0.2)
+    pixels = folder / "drawn-pixels.npy"
+    assert "3 scenes" in step("edge_pixels", hard, "--drawn", "--out", pixels)
     assert "to train on" in step("store", slice_of_pack, folder / "masks", folder / "store")
     return folder
 
@@ -59,15 +63,16 @@ def test_labelling_again_labels_nothing_twice(
     assert (work / "masks" / "labels.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize(("name", "pixels"), [("edge", "pixels"), ("drawn", "drawn-pixels")])
 def test_the_edge_refiner_is_trained_goes_on_and_is_exported(
-    slice_of_pack: Path, work: Path
+    slice_of_pack: Path, work: Path, name: str, pixels: str
 ) -> None:
-    pixels = ("--pixels", work / "pixels.npy")
-    train("edge", slice_of_pack, work, 2, *pixels)
-    curve = train("edge", slice_of_pack, work, 4, *pixels)
+    learned = ("--pixels", work / f"{pixels}.npy")
+    train(name, slice_of_pack, work, 2, *learned)
+    curve = train(name, slice_of_pack, work, 4, *learned)
     assert [line["step"] for line in curve] == [2, 4], "the second run goes on from the first"
-    out = work / "cutout-edge.onnx"
-    step("export", "edge", work / "edge" / "last.pt", out)
+    out = work / f"cutout-{name}.onnx"
+    step("export", name, work / name / "last.pt", out)
     assert out.stat().st_size <= 1_000_000
     answer = ort.InferenceSession(out).run(
         ["correction"], {"clues": np.random.default_rng(1).random((7, CLUES), np.float32)}
