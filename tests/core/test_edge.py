@@ -86,7 +86,9 @@ def outlined(truth: np.ndarray) -> np.ndarray:
     """Return the mask that somebody draws of it: 0 or 1, then reduced."""
     large = cv2.resize(truth, (3 * SIDE_PX, 3 * SIDE_PX), interpolation=cv2.INTER_CUBIC)
     hard = (large > 0.5).astype(np.float32)
-    return np.asarray(cv2.resize(hard, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA), np.float32)
+    return np.asarray(
+        cv2.resize(hard, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA), np.float32
+    )
 
 
 def mottled(truth: np.ndarray, seed: int) -> np.ndarray:
