@@ -42,6 +42,7 @@ def rearranged(contents: bytes) -> bytes:
     graph = _Graph(model, weights)
     graph.edit(lambda node: _scaled(graph, shapes, node))
     graph.edit(lambda node: _unjoined(graph, shapes, node))
+    graph.edit(lambda node: _summed(graph, shapes, node))
     graph.edit(lambda node: _narrowed(graph, node))
     return graph.finished()
 
@@ -143,10 +144,13 @@ def _attributes(node: Node) -> dict[str, Any]:
 
 
 def _scaled(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
-    """Give a resize its factors, not its size: only those stay in the blocked layout."""
+    """Give a resize its factors, not its size: only those stay in the blocked layout.
+
+    What would not fill its blocks, single planes, is better off outside.
+    """
     source = shapes.get(node.input[0]) if node.op_type == "Resize" else None
     target = graph.constant(node.input[3]) if len(node.input) > 3 else None  # noqa: PLR2004 X, roi, scales, sizes
-    if source is None or target is None or any(target % source):
+    if source is None or target is None or any(target % source) or source[1] % LANES:
         yield node
         return
     attributes = _attributes(node)
@@ -185,6 +189,29 @@ def _unjoined(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
         part.attribute.extend(node.attribute)
         yield part
     yield helper.make_node("Add", [f"{out} part 1", f"{out} part 0"], [out])
+
+
+def _summed(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
+    """Weigh single planes and add them up, instead of convolving what they are joined into."""
+    joined = graph.maker_of(node.input[0]) if node.op_type == "Conv" else None
+    weight = graph.constant(node.input[1]) if joined is not None else None
+    if (
+        weight is None
+        or joined is None
+        or joined.op_type != "Concat"
+        or _attributes(joined)["axis"] != 1
+        or weight.shape != (1, len(joined.input), 1, 1)
+        or any(shapes.get(each, (0, 0))[1] != 1 for each in joined.input)
+    ):
+        yield node
+        return
+    (out,) = node.output
+    terms = list(node.input[2:])
+    for at, source in enumerate(joined.input):
+        own = graph.hold(f"{out} weight {at}", weight[0, at].reshape(1))
+        terms.append(f"{out} term {at}")
+        yield helper.make_node("Mul", [source, own], terms[-1:])
+    yield helper.make_node("Sum", terms, [out])
 
 
 def _narrowed(graph: _Graph, node: Node) -> Iterator[Node]:
