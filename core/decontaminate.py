@@ -38,7 +38,6 @@ FUSION_PIXELS_MAX = 3_000_000
 """A larger picture has pixels to spare along its edge: the coarse estimate is smooth enough."""
 SOLID, EDGE, NOTHING = range(3)
 """Kinds of a run of columns."""
-FAILED = -1
 BLEED_PX = 8
 """How far foreground colour goes on under alpha 0; past it the colour is black: it packs well."""
 
@@ -77,6 +76,7 @@ class Foreground:
         self._estimate = image if is_in_place else np.empty(image.shape, np.uint8)
         self._first = Lock()
         self._done_px, self._progress = 0, Condition()
+        self._failure: BaseException | None = None
         self._awaited: list[int] = []  # to wake a thread for nothing would cost the one that works
 
     def __getitem__(self, rows: slice) -> Image:
@@ -86,17 +86,17 @@ class Foreground:
         up to `BLEED_PX` outside, 0 beyond.
 
         Raises:
-            RuntimeError: another thread failed to estimate them.
+            Exception: what kept whoever estimates from going on.
         """
         if self._first.acquire(blocking=False):  # and never released
             self._estimate_all()
         last = rows.indices(self.shape[0])[1]
         with self._progress:
             self._awaited.append(last)
-            self._progress.wait_for(lambda: self._done_px == FAILED or self._done_px >= last)
+            self._progress.wait_for(lambda: self._failure is not None or self._done_px >= last)
             self._awaited.remove(last)
-        if self._done_px == FAILED:
-            raise RuntimeError("the foreground could not be estimated")
+        if self._failure is not None:
+            raise self._failure
         return self._estimate[rows]
 
     def _estimate_all(self) -> None:
@@ -106,14 +106,14 @@ class Foreground:
                     self._make_alpha(rows.stop + BLEED_PX)
                 self._fill(rows)
                 self._tell(rows.stop)
-        except BaseException:
-            self._tell(FAILED)
+        except BaseException as exc:
+            self._tell(self._done_px, exc)
             raise
 
-    def _tell(self, done_px: int) -> None:
+    def _tell(self, done_px: int, failure: BaseException | None = None) -> None:
         with self._progress:
-            self._done_px = done_px
-            if done_px == FAILED or any(done_px >= last for last in self._awaited):
+            self._done_px, self._failure = done_px, failure
+            if failure is not None or any(done_px >= last for last in self._awaited):
                 self._progress.notify_all()
 
     def _fill(self, rows: slice) -> None:

@@ -22,7 +22,7 @@ from core.parallel import beside
 
 MENDED_EDGE_PX: Final = 320
 """Long edge that the clues' windows are made for; larger solutions of soft masks are left alone."""
-SMOOTH_STEP_PX, SMOOTH_RADIUS_STEPS, SMOOTH_EPSILON = 2, 2, 1e-3
+SMOOTH_STEP_PX, SMOOTH_RADIUS_STEPS, SMOOTH_EPSILON = 2, 1, 1e-3
 UNDECIDED_MAX = 0.18
 """A mask greyer than this found nothing for sure; 99 in 100 of those learned from are less so."""
 

@@ -7,7 +7,7 @@ not halved, all but two pixels in a hundred thousand are the same.
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from core.parallel import at_once
 from core.weights import Weights
 
+Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float32]
-Number = TypeVar("Number", np.uint8, np.float32)
 Band = tuple[slice, slice, Plane]
 """Some rows of a result, the rows of the source that they need, and how much of each."""
 
@@ -32,6 +32,8 @@ LOBES: Final = 3
 BAND_PX: Final = 8
 PILLOWS_ONE: Final = 2**22
 """Pillow counts in whole numbers."""
+TIE: Final = 2**-16
+"""Added before rounding: OpenCV rounds a half to the even number, Pillow up."""
 PRODUCT_ALONE_MAX: Final = 2**18
 """OpenBLAS shares a product of more steps among all cores, however few a cutout may use."""
 
@@ -46,12 +48,12 @@ class Reduced:
         halvings: how many times.
     """
 
-    image: NDArray[np.uint8]
+    image: Pixels
     size_px: tuple[float, float]
     halvings: int
 
 
-def prepare(image: NDArray[np.uint8], weights: Weights, threads: int = 1) -> Plane:
+def prepare(image: Pixels, weights: Weights, threads: int = 1) -> Plane:
     """Scale `image` to the network's square and normalise it.
 
     Returns:
@@ -62,7 +64,7 @@ def prepare(image: NDArray[np.uint8], weights: Weights, threads: int = 1) -> Pla
     return normalised(reduce(image, weights.input_px, threads), weights)
 
 
-def reduce(image: NDArray[np.uint8], side_px: int, threads: int) -> Reduced:
+def reduce(image: Pixels, side_px: int, threads: int) -> Reduced:
     """Halve the picture while `LARGE_SOURCE_GAP` times `side_px` are left."""
     height_px, width_px = image.shape[:2]
     halvings = 0
@@ -83,7 +85,7 @@ def reduce(image: NDArray[np.uint8], side_px: int, threads: int) -> Reduced:
     return Reduced(reduced, (width_px / step, height_px / step), halvings)
 
 
-def _halved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _halved(image: Pixels) -> Pixels:
     """Average boxes of 2 x 2 pixels; what is left over at the far sides, by 2 or alone."""
     whole_y, whole_x = image.shape[0] // 2, image.shape[1] // 2
     halved = np.empty((-(-image.shape[0] // 2), -(-image.shape[1] // 2), 3), np.uint8)
@@ -110,8 +112,8 @@ def normalised(reduced: Reduced, weights: Weights) -> Plane:
     return planes
 
 
-def _lanczos(reduced: Reduced, side_px: int) -> Plane:
-    """Scale a reduced picture to a square; float32 of whole numbers, 0..255.
+def _lanczos(reduced: Reduced, side_px: int) -> Pixels:
+    """Scale a reduced picture to a square.
 
     Pillow rounds between its two passes, so their order counts: it begins with the columns of a
     picture that is much higher than wide.
@@ -126,25 +128,23 @@ def _lanczos(reduced: Reduced, side_px: int) -> Plane:
     return down(_turned(across(_turned(reduced.image))))
 
 
-def _turned(pixels: NDArray[Number]) -> NDArray[Number]:
+def _turned(pixels: Pixels) -> Pixels:
     turned: NDArray[Any] = np.asarray(cv2.transpose(pixels))
     return turned.reshape(pixels.shape[1], pixels.shape[0], 3)
 
 
-def _filtered(pixels: NDArray[Number], *, bands: tuple[Band, ...]) -> Plane:
+def _filtered(pixels: Pixels, *, bands: tuple[Band, ...]) -> Pixels:
     """Make the rows of each band, and round them: on one thread, since its steps are short."""
     rows = pixels.reshape(len(pixels), -1)
     result = np.empty((bands[-1][0].stop, rows.shape[1]), np.float32)
     share_px = max(1, PRODUCT_ALONE_MAX // max(factors.size for _, _, factors in bands))
     for start in range(0, rows.shape[1], share_px):
         columns = slice(start, start + share_px)
-        source, target = np.asarray(rows[:, columns], np.float32), result[:, columns]
+        source = np.asarray(rows[:, columns], np.float32)
         for made, needed, factors in bands:
-            np.matmul(factors, source[needed], out=target[made])
-        target += np.float32(0.5)
-        np.floor(target, out=target)
-        np.clip(target, 0, BYTE_MAX, out=target)
-    return result.reshape(len(result), -1, 3)
+            np.matmul(factors, source[needed], out=result[made, columns])
+    rounded = cv2.add(result, (TIE, 0, 0, 0), dtype=cv2.CV_8U)  # type: ignore[call-overload]  # the stubs know no scalars
+    return np.asarray(rounded, np.uint8).reshape(len(result), -1, 3)
 
 
 @lru_cache(maxsize=16)

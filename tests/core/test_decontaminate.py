@@ -138,5 +138,5 @@ def test_a_failure_to_estimate_reaches_everyone_who_waits(monkeypatch: pytest.Mo
 
     with pytest.raises(MemoryError):
         foreground[:10]  # all is estimated for whoever asks first
-    with pytest.raises(RuntimeError):
+    with pytest.raises(MemoryError):
         foreground[:10]
