@@ -150,11 +150,20 @@ def _scaled(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
     """
     source = shapes.get(node.input[0]) if node.op_type == "Resize" else None
     target = graph.constant(node.input[3]) if len(node.input) > 3 else None  # noqa: PLR2004 X, roi, scales, sizes
-    if source is None or target is None or any(target % source) or source[1] % LANES:
-        yield node
-        return
     attributes = _attributes(node)
     how = attributes.get("coordinate_transformation_mode", b"half_pixel")
+    if (
+        source is None
+        or target is None
+        or target.size != len(source)
+        or any(target % source)
+        or source[1] % LANES
+        or attributes.get("mode") != b"linear"
+        or how not in {b"half_pixel", b"pytorch_half_pixel"}
+        or attributes.get("antialias")
+    ):
+        yield node
+        return
     if how == b"pytorch_half_pixel" and min(target[2:]) > 1:  # it differs for one pixel alone
         attributes["coordinate_transformation_mode"] = b"half_pixel"
     factors = graph.hold(f"{node.output[0]} factors", (target / source).astype(np.float32))
@@ -206,7 +215,7 @@ def _summed(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
         yield node
         return
     (out,) = node.output
-    terms = list(node.input[2:])
+    terms = [each for each in node.input[2:] if each]
     for at, source in enumerate(joined.input):
         own = graph.hold(f"{out} weight {at}", weight[0, at].reshape(1))
         terms.append(f"{out} term {at}")
