@@ -108,6 +108,11 @@ class ColourModel:
     def _filter_wanted(self, values: Plane) -> Plane:
         """Return the same for a plane that is 0 but for the wanted pixels, (n,)."""
         _plant(self._planted, self._places, self._colours * values)
+        below, beside = self._fill
+        if below:  # as `_filled` does of a whole plane: the solver must meet one operator only
+            self._planted[-1] = self._planted[-2]
+        if beside:
+            self._planted[:, -1] = self._planted[:, -2]
         return self._explained(self._fit(self._planted))
 
     def _fit(self, products: Plane) -> Plane:
