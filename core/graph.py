@@ -31,10 +31,10 @@ CPU: Final = "CPUExecutionProvider"
 def rearranged(contents: bytes) -> bytes:
     """Return an ONNX model whose first output is that of `contents`, and its only one.
 
-    A model whose input has no fixed shape is returned as it is.
+    A model whose input has no fixed shape, or that holds graphs in itself, is returned as it is.
     """
     model = onnx.load_from_string(contents)
-    if not _has_fixed_inputs(model):
+    if not _has_fixed_inputs(model) or _has_branches(model):
         return contents
     weights = _set_apart(model)
     model = _folded(model)
@@ -55,6 +55,12 @@ def _has_fixed_inputs(model: Any) -> bool:
         if given.name not in held
         for dimension in given.type.tensor_type.shape.dim
     )
+
+
+def _has_branches(model: Any) -> bool:
+    """Say whether a node holds a graph of its own, which may use what no input of it names."""
+    kinds = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
+    return any(each.type in kinds for node in model.graph.node for each in node.attribute)
 
 
 def _set_apart(model: Any) -> list[Any]:
@@ -80,6 +86,7 @@ def _folded(model: Any) -> Any:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(path)
+        options.intra_op_num_threads = 1
         options.log_severity_level = ONNXRUNTIME_LOGS_ERRORS_ONLY
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
         return onnx.load(path)
@@ -102,8 +109,7 @@ class _Graph:
         self._model = model
         self._held = {each.name: each for each in (*model.graph.initializer, *weights)}
         del model.graph.initializer[:]
-        names = {each.name for each in weights}
-        inputs = [each for each in model.graph.input if each.name not in names]
+        inputs = [each for each in model.graph.input if each.name not in self._held]
         del model.graph.input[:]
         model.graph.input.extend(inputs)
         del model.graph.output[1:]
@@ -161,11 +167,13 @@ def _scaled(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
         or attributes.get("mode") != b"linear"
         or how not in {b"half_pixel", b"pytorch_half_pixel"}
         or attributes.get("antialias")
+        or attributes.get("keep_aspect_ratio_policy", b"stretch") != b"stretch"
     ):
         yield node
         return
     if how == b"pytorch_half_pixel" and min(target[2:]) > 1:  # it differs for one pixel alone
         attributes["coordinate_transformation_mode"] = b"half_pixel"
+    attributes.pop("keep_aspect_ratio_policy", None)  # it is for sizes
     factors = graph.hold(f"{node.output[0]} factors", (target / source).astype(np.float32))
     whole = graph.hold("the whole", np.empty(0, np.float32))
     yield helper.make_node(
@@ -210,6 +218,7 @@ def _summed(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
         or joined.op_type != "Concat"
         or _attributes(joined)["axis"] != 1
         or weight.shape != (1, len(joined.input), 1, 1)
+        or shapes.get(node.output[0]) != shapes.get(joined.input[0])  # strides or pads
         or any(shapes.get(each, (0, 0))[1] != 1 for each in joined.input)
     ):
         yield node

@@ -140,9 +140,7 @@ def load_segmenter(
     path = find_weights(name, folder)
     weights = WEIGHTS[name]
     contents = _read(path, weights)
-    is_on_cpu = provider == CPU
-    graph = rearranged(contents) if is_on_cpu else contents  # it is arranged for that one's kernels
-    ort_session, got = _start_session(graph, threads, provider)
+    ort_session, got = _start(contents, threads, provider)
     memory_bytes = round(len(contents) * RESIDENT_PER_FILE_BYTE) + weights.working_bytes
     if not weights.is_edge_mended:
         return Segmenter(weights, got, threads, memory_bytes, ort_session, None)
@@ -168,6 +166,18 @@ def load_edge(threads: int = 1) -> EdgeNetwork:
         for each in (EDGE, EDGE_DRAWN)
     )
     return EdgeNetwork(of_soft, threads, of_drawn)
+
+
+def _start(contents: bytes, threads: int, provider: str) -> tuple[Any, str]:
+    """Start the weights rearranged for the CPU; as they are where that is not to be had."""
+    if provider != CPU:
+        return _start_session(contents, threads, provider)
+    try:
+        return _start_session(rearranged(contents), threads, provider)
+    except ProviderUnavailableError:
+        raise
+    except Exception:  # noqa: BLE001 - a slower network that answers beats one that does not load
+        return _start_session(contents, threads, provider)
 
 
 def _start_session(contents: bytes, threads: int, provider: str) -> tuple[Any, str]:

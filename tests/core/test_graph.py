@@ -160,6 +160,69 @@ def test_large_weights_are_carried_across(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(answer(changed, picture), answer(released, picture), atol=CLOSE)
 
 
+def test_weights_that_are_listed_as_inputs_too_are_no_inputs_afterwards() -> None:
+    released, picture = onnx.load_from_string(two_scales(24, (16, 16))), noise(24)
+    released.graph.input.extend(
+        helper.make_tensor_value_info(each.name, each.data_type, list(each.dims))
+        for each in released.graph.initializer
+    )
+
+    changed = rearranged(released.SerializeToString())
+
+    (given_to_it,) = onnx.load_from_string(changed).graph.input
+    assert given_to_it.name == "picture"
+    expected = answer(two_scales(24, (16, 16)), picture)
+    np.testing.assert_allclose(answer(changed, picture), expected, atol=CLOSE)
+
+
+@pytest.mark.parametrize("how", [{"strides": [2, 2]}, {"pads": [1, 1, 1, 1]}])
+def test_planes_that_are_joined_at_another_size_stay_joined(how: dict[str, Any]) -> None:
+    join = np.ones((1, 2, 1, 1), np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMax", ["picture"], ["most"], axes=[1]),
+            helper.make_node("ReduceMin", ["picture"], ["least"], axes=[1]),
+            helper.make_node("Concat", ["most", "least"], ["both"], axis=1),
+            helper.make_node("Conv", ["both", "join"], ["mask"], **how),
+        ],
+        "planes",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, 12, 12])],
+        [helper.make_tensor_value_info("mask", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(join, "join")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    released, picture = model.SerializeToString(), noise(12)
+
+    np.testing.assert_allclose(
+        answer(rearranged(released), picture), answer(released, picture), atol=CLOSE
+    )
+
+
+def test_a_network_with_branches_is_left_as_it_is() -> None:
+    def branch(name: str) -> onnx.GraphProto:
+        doubled = helper.make_node("Add", ["seen", "seen"], [name])
+        out = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        return helper.make_graph([doubled], name, [], [out])
+
+    always = numpy_helper.from_array(np.ones((), bool), "always")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["picture"], ["seen"]),
+            helper.make_node(
+                "If", ["always"], ["mask"], then_branch=branch("a"), else_branch=branch("b")
+            ),
+        ],
+        "branches",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, 12, 12])],
+        [helper.make_tensor_value_info("mask", TensorProto.FLOAT, None)],
+        [always],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    released = model.SerializeToString()
+
+    assert rearranged(released) is released
+
+
 def test_a_network_for_any_size_is_left_as_it_is() -> None:
     released = two_scales(24, (16, 16), is_fixed=False)
 
