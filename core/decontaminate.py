@@ -107,8 +107,12 @@ class Foreground:
                 self._fill(rows)
                 self._tell(rows.stop)
         except BaseException as exc:
+            self._estimate = np.empty((0, 0, 3), np.uint8)
             self._tell(self._done_px, exc)
             raise
+        finally:  # nobody needs what it was made of, and it may be large
+            self._image, self._alpha = np.empty((0, 0, 3), np.uint8), np.empty((0, 0), np.uint8)
+            self._make_alpha = None
 
     def _tell(self, done_px: int, failure: BaseException | None = None) -> None:
         with self._progress:

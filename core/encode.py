@@ -163,7 +163,7 @@ def _encode_jpeg(layers: Layers) -> bytes:
     if layers.colour is None:
         grey = np.ascontiguousarray(np.asarray(layers.alpha, np.uint8)[..., None])
         return bytes(simplejpeg.encode_jpeg(grey, quality=JPEG_QUALITY, colorspace="GRAY"))
-    colour = np.ascontiguousarray(layers.colour)
+    colour = np.ascontiguousarray(layers.colour[:])
     return bytes(simplejpeg.encode_jpeg(colour, quality=JPEG_QUALITY, colorsubsampling="444"))
 
 

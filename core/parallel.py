@@ -45,12 +45,18 @@ def at_once(works: Iterable[Callable[[], Result]], threads: int) -> list[Result]
                 left.clear()
 
     helpers = [Thread(target=take_part) for _ in range(min(threads, len(waiting)) - 1)]
-    for helper in helpers:
-        helper.start()
-    take_part()
-    for helper in helpers:
-        helper.join()
-    return [promise.result() for promise in promises]  # those not begun come after one that failed
+    try:
+        for helper in helpers:
+            helper.start()
+        take_part()
+    finally:
+        for helper in helpers:
+            if helper.ident is not None:
+                helper.join()
+    try:
+        return [promise.result() for promise in promises]  # what was not begun follows a failure
+    finally:
+        promises.clear()  # an exception must not keep, through its own frames, what it was about
 
 
 def beside(
@@ -72,7 +78,10 @@ def beside(
         result = main()
     finally:
         helper.join()
-    return result, promise.result()
+    try:
+        return result, promise.result()
+    finally:
+        del promise  # as above
 
 
 def _keep(promise: Future[Result], work: Callable[[], Result]) -> bool:
@@ -82,4 +91,6 @@ def _keep(promise: Future[Result], work: Callable[[], Result]) -> bool:
     except BaseException as exc:  # noqa: BLE001 - the caller's thread raises it again
         promise.set_exception(exc)
         return False
+    finally:
+        del promise, work
     return True

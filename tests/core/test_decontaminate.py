@@ -1,5 +1,8 @@
 """Spill leaves the soft pixels; everything else stays what it was."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import cv2
@@ -130,13 +133,24 @@ def test_rows_may_be_asked_for_from_several_threads() -> None:
 def test_a_failure_to_estimate_reaches_everyone_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     alpha = soft_disc(size_px=300, blur_px=2)
     foreground = Foreground(mixed(alpha, (150, 110, 80), (0, 200, 0)), alpha)
+    begun, failing = threading.Event(), threading.Event()
 
     def fail(*_: object) -> None:
+        begun.set()
+        assert failing.wait(10)
         raise MemoryError
 
     monkeypatch.setattr("core.decontaminate._estimate_tile", fail)
 
-    with pytest.raises(MemoryError):
-        foreground[:10]  # all is estimated for whoever asks first
+    with ThreadPoolExecutor(2) as pool:
+        estimating = pool.submit(foreground.__getitem__, slice(0, 300))
+        assert begun.wait(10)
+        waiting = pool.submit(foreground.__getitem__, slice(200, 300))
+        time.sleep(0.05)
+        assert not waiting.done()
+        failing.set()
+        for asked in (estimating, waiting):
+            with pytest.raises(MemoryError):
+                asked.result(10)
     with pytest.raises(MemoryError):
         foreground[:10]
