@@ -9,6 +9,7 @@ Alpha is (H, W) uint8, 0..255: a float32 matte of 12 megapixels would be 48 MB f
 floats in the band alone.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -117,14 +118,20 @@ def solve(  # noqa: PLR0913 - as `refine`
         edge: mends what the solver leaves wrong, in time and at the size that it knows.
         deadline_s: a `time.monotonic()` moment; past it the solver stops where it is.
         threads: how many may share the work; the result does not depend on it.
+
+    Returns:
+        The matte at a long edge of `SOLVE_EDGE_PX`, or of the mask's up to `SOLVE_EDGE_PX_MAX`.
     """
     size_px = _solving_size(image, mask)
     guide = reduced(image if seen is None else seen, size_px)
     coarse = np.clip(cv2.resize(mask, size_px, interpolation=cv2.INTER_CUBIC), 0, 1)
     alpha, method = _solve(guide, coarse, _sharpness(mask, size_px), deadline_s, threads)
-    if edge is not None and method == "closed-form" and edge.is_for(coarse, alpha):
-        alpha, method = edge.mend(guide, coarse, alpha), "learned"
-        _remove_specks(alpha)
+    is_in_time = deadline_s is None or time.monotonic() < deadline_s
+    if edge is not None and method == "closed-form" and is_in_time and edge.is_for(coarse, alpha):
+        mended = edge.mend(guide, coarse, alpha)
+        if mended is not alpha:
+            alpha, method = mended, "learned"
+            _remove_specks(alpha)
     return _modelled(guide, alpha, method)
 
 
@@ -241,7 +248,8 @@ def _remove_specks(alpha: Plane) -> None:
         specks = cv2.resize(
             is_speck[labels].view(np.uint8), size_px, interpolation=cv2.INTER_NEAREST
         )
-        alpha[np.asarray(specks) > 0] = 0
+        # Where the sides are odd a pixel may lie in two cells, and be marked in one.
+        alpha[cv2.dilate(specks, np.ones((3, 3), np.uint8)) > 0] = 0
 
 
 def _undecided(alpha: Plane) -> NDArray[np.uint8]:
