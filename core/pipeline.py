@@ -110,7 +110,7 @@ def extract(
         shown = transparency.settle(decoded, options.transparency)
         box = box_of(options.roi, shown.image.shape)
         region = np.ascontiguousarray(shown.image[box])
-        is_whole = options.roi is None and shown.opacity is None
+        is_whole = region.shape == shown.image.shape and shown.opacity is None
     with stages("segment"):
         prediction = segmenter.segment(region, options.clothes)
     with stages("refine"):
@@ -137,7 +137,7 @@ def extract(
                 shown.image, alpha, colours, make_alpha=full.up_to, may_overwrite=True
             )
         elif options.decontaminate:
-            foreground = Foreground(shown.image, alpha)
+            foreground = Foreground(shown.image, alpha, may_overwrite=shown.opacity is None)
         else:
             foreground = _hide(shown.image, alpha)
         if shown.opacity is not None:

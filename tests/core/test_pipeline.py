@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,12 +25,15 @@ from core import (
     cut_out_many,
     load_segmenter,
 )
+from core.decode import decode
+from core.decontaminate import coarse_colours, decontaminate
 from core.errors import (
     InvalidOptionError,
     NoForegroundError,
     UnreadableImageError,
     UnsupportedFormatError,
 )
+from core.matting import scale_up, solve
 from tests.core.conftest import encoded, opened
 
 STAGES = ["decode", "segment", "refine", "decontaminate", "compose", "encode"]
@@ -282,6 +286,36 @@ def test_more_threads_make_the_same_cutout(
             one, other = cut_out(source, lite, options), cut_out(source, several, options)
             assert one.image == other.image
             assert (one.confidence, one.reasons) == (other.confidence, other.reasons)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_large_picture_is_overwritten_with_what_a_copy_of_it_would_have_given(
+    threads: int, astronaut: bytes
+) -> None:
+    """Past 3 megapixels colours are written over the source, while alpha is still made from it."""
+    large = cv2.resize(opened(astronaut), (1900, 1810), interpolation=cv2.INTER_CUBIC)
+    source = encoded(large, "JPEG", quality=92)
+    segmenter = load_segmenter("cutout-lite", None, threads=threads)
+    variants = [
+        CutoutOptions(),
+        CutoutOptions(bg_color="#123456"),
+        CutoutOptions(channels="alpha"),
+        CutoutOptions(),
+    ]
+
+    plain, shown, alpha, again = cut_out_many(source, segmenter, variants)
+
+    image = decode(source, ImageLimits()).image
+    found = segmenter.segment(image)
+    matte = solve(image, found.mask, seen=found.seen, threads=threads)
+    expected_alpha = scale_up(matte, image)
+    coarse = coarse_colours(matte.picture, matte.alpha, image.shape)
+    expected = np.dstack([decontaminate(image, expected_alpha, coarse), expected_alpha])
+    assert np.array_equal(opened(plain.image), expected)
+    assert np.array_equal(opened(alpha.image), expected_alpha)
+    assert plain.image == again.image
+    assert plain.image == cut_out(source, segmenter).image
+    assert shown.image == cut_out(source, segmenter, variants[1]).image
 
 
 def test_past_its_deadline_a_picture_still_gets_an_edge_and_says_which(
