@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE_PX = 64
-TILE_WIDTH_PX = 32
+TILE_WIDTH_PX = 16
 """Narrower than high: what lies beside the edge is cut off more closely, for no more calls."""
 HALVED_FROM = 3
 """A plane so many times as large as what is wanted of it is halved first."""
