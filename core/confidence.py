@@ -2,8 +2,8 @@
 
 Judged on the network's raw prediction, before it is stretched to full contrast: the stretch turns a
 picture without a subject into noise that looks like a mask. Two things foretell the overlap with
-the truth: how much of the prediction is undecided, and how far the matte at full resolution agrees
-with it. Their weights were fitted on the evaluation photographs; docs/performance.md has the table.
+the truth: how much of the prediction is undecided, and how far the solved matte agrees with
+it. Their weights were fitted on the evaluation photographs; docs/performance.md has the table.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 rembg has Pillow scale the whole picture by a Lanczos filter. Here a large one is halved first, and
 the filter is two products of matrices, rounded in between as Pillow rounds: of a picture that was
-not halved, all but two pixels in a hundred thousand are the same.
+not halved, all but some pixels in a hundred thousand are the same.
 """
 
 from dataclasses import dataclass
