@@ -181,26 +181,30 @@ def _scaled(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
     )
 
 
+def _joined(graph: _Graph, node: Node) -> tuple[list[str], NDArray[Any] | None]:
+    """Return whose channels a convolution sees joined, and its weight; none where it does not."""
+    maker = graph.maker_of(node.input[0]) if node.op_type == "Conv" else None
+    if maker is None or maker.op_type != "Concat" or _attributes(maker)["axis"] != 1:
+        return [], None
+    return list(maker.input), graph.constant(node.input[1])
+
+
 def _unjoined(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
     """Convolve two things apart and add them, instead of copying both into one first."""
-    joined = graph.maker_of(node.input[0]) if node.op_type == "Conv" else None
-    weight = graph.constant(node.input[1]) if joined is not None else None
+    sources, weight = _joined(graph, node)
     if (
         weight is None
-        or joined is None
-        or joined.op_type != "Concat"
-        or len(joined.input) != 2  # noqa: PLR2004 a pair
-        or _attributes(joined)["axis"] != 1
+        or len(sources) != 2  # noqa: PLR2004 a pair
         or _attributes(node).get("group", 1) != 1
-        or any(each not in shapes or shapes[each][1] % LANES for each in joined.input)
+        or any(each not in shapes or shapes[each][1] % LANES for each in sources)
     ):
         yield node
         return
     (out,) = node.output
-    first_channels = shapes[joined.input[0]][1]
+    first_channels = shapes[sources[0]][1]
     halves = np.split(weight, [first_channels], axis=1)
     biases: list[list[str]] = [[], list(node.input[2:])]
-    for at, (source, half, bias) in enumerate(zip(joined.input, halves, biases, strict=True)):
+    for at, (source, half, bias) in enumerate(zip(sources, halves, biases, strict=True)):
         own = graph.hold(f"{out} weight {at}", half)
         part = helper.make_node("Conv", [source, own, *bias], [f"{out} part {at}"])
         part.attribute.extend(node.attribute)
@@ -210,22 +214,18 @@ def _unjoined(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
 
 def _summed(graph: _Graph, shapes: Shapes, node: Node) -> Iterator[Node]:
     """Weigh single planes and add them up, instead of convolving what they are joined into."""
-    joined = graph.maker_of(node.input[0]) if node.op_type == "Conv" else None
-    weight = graph.constant(node.input[1]) if joined is not None else None
+    sources, weight = _joined(graph, node)
     if (
         weight is None
-        or joined is None
-        or joined.op_type != "Concat"
-        or _attributes(joined)["axis"] != 1
-        or weight.shape != (1, len(joined.input), 1, 1)
-        or shapes.get(node.output[0]) != shapes.get(joined.input[0])  # strides or pads
-        or any(shapes.get(each, (0, 0))[1] != 1 for each in joined.input)
+        or weight.shape != (1, len(sources), 1, 1)
+        or shapes.get(node.output[0]) != shapes.get(sources[0])  # strides or pads
+        or any(shapes.get(each, (0, 0))[1] != 1 for each in sources)
     ):
         yield node
         return
     (out,) = node.output
     terms = [each for each in node.input[2:] if each]
-    for at, source in enumerate(joined.input):
+    for at, source in enumerate(sources):
         own = graph.hold(f"{out} weight {at}", weight[0, at].reshape(1))
         terms.append(f"{out} term {at}")
         yield helper.make_node("Mul", [source, own], terms[-1:])

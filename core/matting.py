@@ -86,21 +86,7 @@ class Matte:
     coefficients: NDArray[Any]
 
 
-def refine(  # noqa: PLR0913 - a picture and its mask, and what may be had besides
-    image: Image,
-    mask: Mask,
-    *,
-    seen: Image | None = None,
-    edge: EdgeNetwork | None = None,
-    deadline_s: float | None = None,
-    threads: int = 1,
-) -> tuple[Alpha, str]:
-    """Return the alpha matte of `image`, (H, W) uint8, and the name of the method: both halves."""
-    matte = solve(image, mask, seen=seen, edge=edge, deadline_s=deadline_s, threads=threads)
-    return scale_up(matte, image), matte.method
-
-
-def solve(  # noqa: PLR0913 - as `refine`
+def solve(  # noqa: PLR0913 - a picture and its mask, and what may be had besides
     image: Image,
     mask: Mask,
     *,

@@ -1,6 +1,7 @@
 """Weights -> raw prediction -> mask. onnxruntime lives only here."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -169,15 +170,20 @@ def load_edge(threads: int = 1) -> EdgeNetwork:
 
 
 def _start(contents: bytes, threads: int, provider: str) -> tuple[Any, str]:
-    """Start the weights rearranged for the CPU; as they are where that is not to be had."""
+    """Start the weights, rearranged where they run on the CPU.
+
+    Weights that cannot be are started as they are, with a warning: slower, for the same answers.
+    """
     if provider != CPU:
         return _start_session(contents, threads, provider)
     try:
         return _start_session(rearranged(contents), threads, provider)
     except ProviderUnavailableError:
         raise
-    except Exception:  # noqa: BLE001 - a slower network that answers beats one that does not load
-        return _start_session(contents, threads, provider)
+    except Exception as exc:  # noqa: BLE001 - of whatever stands in the way of it
+        started = _start_session(contents, threads, provider)
+        warnings.warn(f"a network runs as released, and slower: {exc}", RuntimeWarning, 3)
+        return started
 
 
 def _start_session(contents: bytes, threads: int, provider: str) -> tuple[Any, str]:

@@ -25,16 +25,16 @@ class Seen:
 
 def solved(image: Image, mask: Plane) -> Seen:
     """Return what core's solver sees and says."""
-    size_px = matting._solving_size(image, mask)  # noqa: SLF001 - a half of `refine`
+    size_px = matting._solving_size(image, mask)  # noqa: SLF001 - a part of `solve`
     guide = reduced(image, size_px)
     coarse = np.clip(cv2.resize(mask, size_px, interpolation=cv2.INTER_CUBIC), 0, 1)
-    alpha, _ = matting._solve(guide, coarse, matting._sharpness(mask, size_px), None)  # noqa: SLF001 - a half of `refine`
+    alpha, _ = matting._solve(guide, coarse, matting._sharpness(mask, size_px), None)  # noqa: SLF001 - a part of `solve`
     return Seen(guide, coarse, alpha)
 
 
 def spread(image: Image, guide: NDArray[np.uint8], alpha: Plane) -> Plane:
     """Scale a matte up from the solving size as core does; 0..1."""
-    matte = matting._modelled(guide, alpha, "closed-form")  # noqa: SLF001 - a half of `refine`
+    matte = matting._modelled(guide, alpha, "closed-form")  # noqa: SLF001 - a part of `solve`
     return matting.scale_up(matte, image).astype(np.float32) / 255
 
 

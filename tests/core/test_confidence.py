@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from core.confidence import doubt_edge, judge
-from core.matting import refine
 from core.segmenter import load_segmenter
+from tests.core.mattes import refine
 
 SIDE_PX = 320
 KNOWN = {"low_resolution", "colour_collision", "motion_blur", "touches_frame", "no_clear_subject"}

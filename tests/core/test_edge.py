@@ -16,6 +16,7 @@ from core.clues import CLUES, describe
 from core.edge import EdgeNetwork
 from core.segmenter import load_edge
 from core.weights import EDGE, EDGE_DRAWN, EMBEDDED_FOLDER, Weights
+from tests.core.mattes import refine
 
 SIDE_PX = 320
 
@@ -158,8 +159,8 @@ def test_a_mask_without_an_edge_stays_as_it_is(network: EdgeNetwork, level: floa
 
 def test_a_refined_matte_says_that_it_was_mended(network: EdgeNetwork) -> None:
     image, mask = picture(strands(3, 2), 60, 210), soft(strands(3, 2))
-    plain, solved = matting.refine(image, mask)
-    mended, method = matting.refine(image, mask, edge=network)
+    plain, solved = refine(image, mask)
+    mended, method = refine(image, mask, edge=network)
     assert (solved, method) == ("closed-form", "learned")
     truth = strands(3, 2) * 255
     assert np.abs(mended - truth).mean() < np.abs(plain - truth).mean()
@@ -170,16 +171,16 @@ def test_a_class_mask_at_twice_the_size_is_mended_and_a_soft_one_of_that_size_is
 ) -> None:
     truth = cv2.resize(strands(3, 4), (640, 640), interpolation=cv2.INTER_CUBIC)
     image, classes = picture(truth, 60, 210), (truth > 0.5).astype(np.float32)
-    solved, _ = matting.refine(image, classes)
-    mended, method = matting.refine(image, classes, edge=network)
+    solved, _ = refine(image, classes)
+    mended, method = refine(image, classes, edge=network)
     assert method == "learned"
     assert np.abs(mended - 255 * truth).mean() < np.abs(solved - 255 * truth).mean()
-    assert matting.refine(image, soft(truth), edge=network)[1] == "closed-form"
+    assert refine(image, soft(truth), edge=network)[1] == "closed-form"
 
 
 def test_past_its_deadline_a_matte_is_not_mended(network: EdgeNetwork) -> None:
     image, mask = picture(strands(3, 2), 60, 210), soft(strands(3, 2))
-    _, method = matting.refine(image, mask, edge=network, deadline_s=time.monotonic() - 1)
+    _, method = refine(image, mask, edge=network, deadline_s=time.monotonic() - 1)
     assert method == "guided"
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from core.matting import refine
+from tests.core.mattes import refine
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.float32]

@@ -197,3 +197,19 @@ def test_the_warm_up_needs_no_picture(lite: Segmenter) -> None:
     lite.warm_up()
     assert lite.provider == "CPUExecutionProvider"
     assert lite.memory_bytes >= 2_000_000
+
+
+def test_weights_that_cannot_be_rearranged_run_as_they_are_and_say_so(
+    lite: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: bytes) -> bytes:
+        raise ValueError("an unknown step")
+
+    monkeypatch.setattr("core.segmenter.rearranged", fail)
+
+    with pytest.warns(RuntimeWarning, match="an unknown step"):
+        released = load_segmenter("cutout-lite", None)
+
+    picture = quarters(RED, GREEN, BLUE, BLACK)
+    expected = lite.segment(picture).raw
+    np.testing.assert_allclose(released.segment(picture).raw, expected, atol=1e-5)
